@@ -1,0 +1,3 @@
+noinst_LTLIBRARIES += %D%/libsmtp.la
+%C%_libsmtp_la_SOURCES = \
+	%D%/envelope.c %D%/envelope.h

@@ -1,0 +1,4 @@
+# The leaf library, the tables and the SDK.  None may include from core/.
+include milter-sdk/base/local.mk
+include milter-sdk/map/local.mk
+include milter-sdk/src/local.mk
