@@ -8,7 +8,8 @@ SH_LOG_COMPILER = $(SHELL)
 PY_LOG_COMPILER = python3
 AM_TESTS_ENVIRONMENT = CC='$(CC)' MALLOC_PERTURB_=165; export CC MALLOC_PERTURB_;
 
-EXTRA_DIST += tests/lib/t.h
+EXTRA_DIST += tests/lib/t.h tests/lib/build.sh tests/lib/gateway.py \
+	tests/lib/sink.py tests/bench/milldam.sh check .clang-format
 
 include tests/unit/local.mk
 include tests/lint/local.mk

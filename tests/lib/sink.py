@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: ISC
+"""sink - a next hop that keeps every message as it came over the wire.
+
+Speaks just enough ESMTP (PIPELINING, 8BITMIME, SMTPUTF8, SIZE), keeps the
+content with dot stuffing undone, and can be told to refuse.
+"""
+import socket
+import threading
+
+
+class Message:
+    def __init__(self, sender, rcpts, content):
+        self.sender = sender
+        self.rcpts = rcpts
+        self.content = content
+
+
+class Sink:
+    def __init__(self, host="127.0.0.1", mutate=None):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.listener = socket.socket(family, socket.SOCK_STREAM)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind((host, 0))
+        self.listener.listen(128)
+        self.port = self.listener.getsockname()[1]
+        self.messages = []
+        self.lock = threading.Condition()
+        self.refuse_rcpt = {}   # address: reply
+        self.refuse_data = None  # reply at the final dot
+        self.mutate = mutate     # a fault of the wire, for negative controls
+        self.connections = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                conn, _ = self.listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._session, args=(conn,),
+                             daemon=True).start()
+
+    def close(self):
+        self.listener.close()
+
+    def wait(self, n, seconds=20):
+        """The messages, once there are n; fewer if time runs out."""
+        with self.lock:
+            self.lock.wait_for(lambda: len(self.messages) >= n, seconds)
+            return list(self.messages)
+
+    def _session(self, conn):
+        f = conn.makefile("rb")
+
+        def say(text):
+            conn.sendall(text.encode() + b"\r\n")
+
+        sender, rcpts = None, []
+        try:
+            say("220 sink.test ESMTP")
+            for line in f:
+                verb = line.strip().upper()
+                if verb.startswith(b"EHLO"):
+                    say("250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n"
+                        "250-SMTPUTF8\r\n250 SIZE 100000000")
+                elif verb.startswith(b"HELO"):
+                    say("250 sink.test")
+                elif verb.startswith(b"MAIL FROM:"):
+                    sender = line[line.index(b"<") + 1:line.index(b">")]
+                    rcpts = []
+                    say("250 2.1.0 ok")
+                elif verb.startswith(b"RCPT TO:"):
+                    rcpt = line[line.index(b"<") + 1:line.index(b">")]
+                    reply = self.refuse_rcpt.get(rcpt.decode())
+                    if reply is None:
+                        rcpts.append(rcpt.decode())
+                    say(reply or "250 2.1.5 ok")
+                elif verb == b"DATA":
+                    if not rcpts:
+                        say("554 5.5.1 no valid recipients")
+                        continue
+                    say("354 go on")
+                    content = self._data(f)
+                    if content is None:
+                        return
+                    if self.refuse_data:
+                        say(self.refuse_data)
+                        continue
+                    if self.mutate:
+                        content = self.mutate(content)
+                    with self.lock:
+                        self.messages.append(
+                            Message(sender.decode(), rcpts, content))
+                        self.lock.notify_all()
+                    say("250 2.0.0 kept")
+                elif verb == b"RSET":
+                    say("250 2.0.0 ok")
+                elif verb == b"NOOP":
+                    say("250 2.0.0 ok")
+                elif verb == b"QUIT":
+                    say("221 2.0.0 bye")
+                    return
+                else:
+                    say("500 5.5.1 what?")
+        except (OSError, ValueError):
+            pass
+        finally:
+            conn.close()
+
+    @staticmethod
+    def _data(f):
+        lines = []
+        for line in f:
+            if line == b".\r\n":
+                return b"".join(lines)
+            lines.append(line[1:] if line.startswith(b".") else line)
+        return None
