@@ -163,8 +163,8 @@ chan_send(struct chan *c, uint16_t type, uint64_t ref, const void *p, size_t n,
 }
 
 int
-chan_send_buf(struct chan *c, uint16_t type, uint64_t ref, const struct buf *b,
-    int fd)
+chan_send_buf(
+    struct chan *c, uint16_t type, uint64_t ref, const struct buf *b, int fd)
 {
 	return (chan_send(c, type, ref, b->data, b->len, fd));
 }

@@ -1,3 +1,4 @@
 noinst_LTLIBRARIES += %D%/libsmtp.la
 %C%_libsmtp_la_SOURCES = \
-	%D%/envelope.c %D%/envelope.h
+	%D%/envelope.c %D%/envelope.h \
+	%D%/message.c %D%/message.h

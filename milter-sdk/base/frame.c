@@ -73,7 +73,9 @@ int
 frame_put(struct frame_io *io, uint16_t type, uint64_t ref, const void *p,
     size_t len, int fd)
 {
-	struct header h = { .len = (uint32_t)len, .type = type, .ref = ref,
+	struct header h = { .len = (uint32_t)len,
+		.type = type,
+		.ref = ref,
 		.flags = fd != -1 ? FRAME_HAS_FD : 0 };
 	struct frame_out_fd *o = NULL;
 	size_t at = io->out.len;
@@ -204,8 +206,10 @@ frame_fill(struct frame_io *io)
 		char room[CMSG_SPACE(FRAME_FDS_MAX * sizeof(int))];
 	} ctl;
 	struct iovec iov = { room, sizeof(room) };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = &ctl, .msg_controllen = sizeof(ctl) };
+	struct msghdr m = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &ctl,
+		.msg_controllen = sizeof(ctl) };
 	ssize_t n;
 
 	if (io->in_off > 0) {
