@@ -1,1 +1,7 @@
-# core/conf
+noinst_LTLIBRARIES += %D%/libconf.la
+%C%_libconf_la_SOURCES = \
+	%D%/endpoint.c %D%/endpoint.h \
+	%D%/reader.c %D%/reader.h \
+	%D%/settings.c %D%/settings.h \
+	%D%/settings_milter.c \
+	%D%/settings_policy.c

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: ISC */
+
+/* settings_milter - the milter blocks of milldam.conf(5) */
+
+#include "core/conf/endpoint.h"
+#include "core/conf/reader.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const fail_words[] = { "tempfail", "accept", "reject",
+	"quarantine", "shutdown", NULL };
+static const char *const mode_words[] = { "enforce", "shadow", "off", "drain",
+	NULL };
+static const char *const names[] = { "run", "args", "settings", "user",
+	"endpoints", "on-failure", "mode", "early", "timeout", NULL };
+
+void
+milter_fini(struct milter_conf *m)
+{
+	free(m->name);
+	free(m->run);
+	rd_free_list(&m->run_args, &m->n_run_args);
+	free(m->settings);
+	free(m->user);
+	while (m->n_endpoints > 0)
+		endpoint_fini(&m->endpoints[--m->n_endpoints]);
+	free(m->endpoints);
+}
+
+static void
+read_endpoints(struct reader *r, struct conf_node *b, struct milter_conf *m)
+{
+	struct conf_node *n = conf_find(r->conf, b, "endpoints");
+	struct endpoint e, *room;
+	char *path;
+	size_t i;
+
+	for (i = 0; n != NULL && i < n->n_values; i++) {
+		if (endpoint_parse(n->values[i], &e) == -1) {
+			if (errno == ENOMEM)
+				r->no_memory = true;
+			conf_error(r->conf, n,
+			    "%s is no endpoint: unix:/path, inet:PORT@HOST or "
+			    "inet:HOST:PORT",
+			    n->values[i]);
+			continue;
+		}
+		room =
+		    rd_grow(r, &m->endpoints, &m->n_endpoints, sizeof(*room));
+		if (room != NULL)
+			*room = e;
+		else
+			endpoint_fini(&e);
+	}
+	if (n != NULL || m->run == NULL)
+		return;
+	if (asprintf(&path, "unix:%s/milters/%s.sock", r->s->run_dir,
+	        m->name) == -1) {
+		r->no_memory = true;
+		return;
+	}
+	if (endpoint_parse(path, &e) == -1)
+		conf_error(
+		    r->conf, b, "%s: the socket's path is too long", path);
+	else if ((room = rd_grow(r, &m->endpoints, &m->n_endpoints,
+	              sizeof(*room))) != NULL)
+		*room = e;
+	free(path);
+}
+
+/* read_timeout - timeout = {"connect=5s", "command=30s", "message=5m"} */
+static void
+read_timeout(struct reader *r, struct conf_node *b, struct milter_conf *m)
+{
+	struct conf_node *n = conf_find(r->conf, b, "timeout");
+	const struct {
+		const char *name;
+		uint64_t *ms;
+	} which[] = { { "connect=", &m->connect_ms },
+		{ "command=", &m->command_ms },
+		{ "message=", &m->message_ms } };
+	size_t i, k, len;
+	uint64_t ms;
+
+	m->connect_ms = 5000;
+	m->command_ms = 30 * 1000;
+	m->message_ms = 300 * 1000;
+	for (i = 0; n != NULL && i < n->n_values; i++) {
+		for (k = 0; k < 3; k++) {
+			len = strlen(which[k].name);
+			if (strncmp(n->values[i], which[k].name, len) == 0 &&
+			    conf_parse_time_ms(n->values[i] + len, &ms) == 0 &&
+			    ms >= 10 && ms <= 3600 * 1000) {
+				*which[k].ms = ms;
+				break;
+			}
+		}
+		if (k == 3)
+			conf_error(r->conf, n,
+			    "timeout: %s is none of connect=, command= or "
+			    "message= with a time from 10ms to 1h",
+			    n->values[i]);
+	}
+}
+
+static bool
+name_ok(const char *s)
+{
+	size_t n = strlen(s);
+
+	for (; *s != '\0'; s++)
+		if (!isalnum((unsigned char)*s) && *s != '-' && *s != '_')
+			return (false);
+	return (n >= 1 && n <= 32);
+}
+
+static void
+read_milter(struct reader *r, struct conf_node *b)
+{
+	struct milter_conf *m;
+	struct conf_node *n;
+
+	b->used = true;
+	if (b->title == NULL || !name_ok(b->title)) {
+		conf_error(r->conf, b,
+		    "a milter needs a name of 1 to 32 letters, digits, - or _");
+		return;
+	}
+	m = rd_grow(r, &r->s->milters, &r->s->n_milters, sizeof(*m));
+	if (m == NULL)
+		return;
+	m->name = rd_copy(r, b->title);
+	m->run = rd_string(r, b, "run", NULL);
+	rd_list(r, b, "args", &m->run_args, &m->n_run_args);
+	n = conf_find(r->conf, b, "settings");
+	m->settings = rd_path(r, n, rd_string(r, b, "settings", NULL));
+	m->user = rd_string(r, b, "user", NULL);
+	m->on_failure = (enum fail_action)conf_word(
+	    r->conf, conf_find(r->conf, b, "on-failure"), fail_words, 0);
+	m->mode = (enum milter_mode)conf_word(
+	    r->conf, conf_find(r->conf, b, "mode"), mode_words, 0);
+	m->early = conf_bool(r->conf, conf_find(r->conf, b, "early"), false);
+	read_timeout(r, b, m);
+	read_endpoints(r, b, m);
+	if (m->n_endpoints == 0)
+		conf_error(r->conf, b,
+		    "milter \"%s\" has neither run nor endpoints", m->name);
+	conf_unused(r->conf, b, names);
+}
+
+void
+read_milters(struct reader *r)
+{
+	struct conf_node *b;
+
+	for (b = r->conf->nodes; b != NULL && !r->no_memory; b = b->next)
+		if (b->is_block && strcmp(b->name, "milter") == 0)
+			read_milter(r, b);
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: ISC */
+
+#include "core/conf/endpoint.h"
+#include "core/conf/settings.h"
+#include "tests/lib/t.h"
+
+#include <stdlib.h>
+
+#define SITE                                                                   \
+	"postmaster = \"p@example.org\"\n"                                     \
+	"milter \"access\" { run = \"milldam-access\" settings = a.conf }\n"   \
+	"milter \"virus\" { endpoints = { \"inet:10023@localhost\" } "         \
+	"timeout = { \"command=2s\" } }\n"                                     \
+	"policy \"in\" { authorise = \"access\" chain = { \"virus\" } }\n"     \
+	"listener \"mx\" { address = { \"127.0.0.1:2525\" \"[::1]:25\" } }\n"
+
+static struct buf errors = BUF_INIT(1 << 16);
+
+static struct settings *
+parse2(const char *text, const char *site)
+{
+	struct conf_file f[2] = {
+		{ (char *)"/etc/m/a.conf", (char *)text, strlen(text) },
+		{ (char *)"/etc/m/local.d/b.conf", (char *)site, strlen(site) }
+	};
+
+	errors.len = 0;
+	return (settings_parse(f, site[0] != '\0' ? 2 : 1, &errors));
+}
+
+static void
+a_site_is_read_with_its_defaults(void)
+{
+	struct settings *s = parse2(SITE, "");
+
+	T_OK(s != NULL);
+	if (s == NULL) {
+		printf("# %s\n", errors.data);
+		return;
+	}
+	T_OK(s->limits.recipients == 1000 && s->limits.inline_size == 4 << 20);
+	T_OK(s->queue.expire_ms == 432000000 && s->relay.reuse == 100);
+	T_OK(s->n_milters == 2 && s->milters[1].endpoints[0].port == 10023);
+	T_STR(s->milters[0].settings, "/etc/m/a.conf");
+	T_STR(s->milters[0].endpoints[0].path,
+	    "/run/milldam/milters/access.sock");
+	T_OK(s->milters[1].command_ms == 2000);
+	T_OK(s->milters[1].message_ms == 300000);
+	T_OK(s->policies[0].n_chain == 2 && s->policies[0].chain[0] == 0);
+	T_OK(s->n_listeners == 1 && s->listeners[0].n_addresses == 2);
+	T_OK(strlen(s->policies[0].hash) == 16);
+	settings_unref(&s);
+	T_OK(s == NULL);
+}
+
+static void
+one_more_rule_leaves_authoriser_and_chain(void)
+{
+	struct settings *s = parse2(SITE,
+	    "policy \"in\" { rule \"r\" { client = { 192.0.2.0/24 } "
+	    "skip = { virus } } }\n");
+
+	T_OK(s != NULL && s->n_policies == 1);
+	if (s == NULL)
+		return;
+	T_OK(s->policies[0].has_authoriser && s->policies[0].authoriser == 0);
+	T_OK(s->policies[0].n_chain == 2 && s->policies[0].chain[1] == 1);
+	T_OK(s->policies[0].n_rules == 1 &&
+	    s->policies[0].rules[0].skip[0] == 1);
+	T_STR(s->policies[0].rules[0].file, "/etc/m/local.d/b.conf");
+	T_OK(s->policies[0].rules[0].line == 1);
+	settings_unref(&s);
+}
+
+/* A site file and the mistake that it must be told about. */
+static const struct {
+	const char *site, *want;
+} mistakes[] = {
+	{ "hostnam = x", "b.conf:1: unknown option hostnam; did you mean" },
+	{ "\nlimits { recipients = many }",
+	    "b.conf:2: recipients is a number" },
+	{ "limits { message-size = 1 }", "message-size: 1 is out of range" },
+	{ "queue { expire = 5 }", "expire is a time such as" },
+	{ "policy \"in\" { chain = { nobody } }", "no milter \"nobody\"" },
+	{ "policy \"in\" { chain = { virus virus } }", "\"virus\" twice" },
+	{ "policy \"in\" { rule \"r\" { skip = { access } } }",
+	    "may not skip the authoriser" },
+	{ "milter \"access\" { mode = shadow }", "must have mode = enforce" },
+	{ "milter \"access\" { on-failure = accept }",
+	    "may not have on-failure = accept" },
+	{ "milter \"x\" { }", "neither run nor endpoints" },
+	{ "milter \"x\" { endpoints = { \"foo\" } }", "foo is no endpoint" },
+	{ "milter \"x y\" { run = a }", "a milter needs a name" },
+	{ "listener \"l\" { policy = \"in\" }", "needs an address" },
+	{ "listener \"l\" { address = { \"localhost:25\" } }",
+	    "is not ADDRESS:PORT" },
+	{ "listener \"mx\" { policy = \"out\" }", "no policy \"out\"" },
+	{ "postmaster = \"nobody\"", "\"nobody\" is no address" },
+	{ "route { mailertable = \"ldap:x\" }", "is not text:, hash:" },
+	{ "policy \"in\" { rule \"r\" { client = { 192.0.2.1/24 } } }",
+	    "is no network" },
+};
+
+static void
+mistakes_are_told_with_file_and_line(void)
+{
+	struct settings *s;
+	size_t i;
+
+	for (i = 0; i < sizeof(mistakes) / sizeof(mistakes[0]); i++) {
+		s = parse2(SITE, mistakes[i].site);
+		T_OK(s == NULL);
+		settings_unref(&s);
+		if (errors.len == 0 ||
+		    strstr(errors.data, mistakes[i].want) == NULL) {
+			printf("# %s\n# got %s\n", mistakes[i].site,
+			    errors.len ? errors.data : "");
+			T_OK(0);
+		}
+	}
+	buf_fini(&errors);
+}
+
+static const struct {
+	const char *text, *path, *host;
+	unsigned port; /* 0 with neither path: a mistake */
+} endpoints[] = {
+	{ "unix:/run/a", "/run/a", NULL, 0 },
+	{ "local:/run/a", "/run/a", NULL, 0 },
+	{ "/run/a", "/run/a", NULL, 0 },
+	{ "inet:10@h", NULL, "h", 10 },
+	{ "inet:10@[192.0.2.1]", NULL, "192.0.2.1", 10 },
+	{ "inet6:10@[::1]", NULL, "::1", 10 },
+	{ "inet6:10@::1", NULL, "::1", 10 },
+	{ "inet:h:10", NULL, "h", 10 },
+	{ "inet:[::1]:10", NULL, "::1", 10 },
+	{ "inet:h", NULL, NULL, 0 },
+	{ "inet:::1:10", NULL, NULL, 0 },
+	{ "inet:0@h", NULL, NULL, 0 },
+	{ "inet:65536@h", NULL, NULL, 0 },
+	{ "inet:10@", NULL, NULL, 0 },
+	{ "unix:run/a", NULL, NULL, 0 },
+	{ "", NULL, NULL, 0 },
+};
+
+static void
+endpoints_of_both_spellings(void)
+{
+	struct endpoint e;
+	size_t i;
+	int rc;
+
+	for (i = 0; i < sizeof(endpoints) / sizeof(endpoints[0]); i++) {
+		printf("# %s\n", endpoints[i].text);
+		rc = endpoint_parse(endpoints[i].text, &e);
+		T_OK((rc == 0) ==
+		    (endpoints[i].path != NULL || endpoints[i].host != NULL));
+		if (rc == -1)
+			continue;
+		if (endpoints[i].path != NULL)
+			T_STR(e.path, endpoints[i].path);
+		else
+			T_STR(e.host, endpoints[i].host);
+		T_OK(e.port == endpoints[i].port);
+		endpoint_fini(&e);
+	}
+}
+
+static const struct t_case cases[] = {
+	{ "settings: a site is read with its defaults",
+	    a_site_is_read_with_its_defaults },
+	{ "settings: a site file with one rule leaves authoriser and chain",
+	    one_more_rule_leaves_authoriser_and_chain },
+	{ "settings: mistakes are told with file and line",
+	    mistakes_are_told_with_file_and_line },
+	{ "endpoint: Sendmail's and Postfix's spellings",
+	    endpoints_of_both_spellings },
+};
+
+T_MAIN(cases)
