@@ -31,7 +31,8 @@ enum msg_type {
 
 	/* receiver to queue */
 	MSG_SUBMIT = 64, /* env; u8 where (0 inline, 1 memfd, 2 big file of
-	                    MSG_BIG_FILE); u64 length; u32 crc32c of content;
+	                    MSG_BIG_FILE); u64 length; u64 offset (of the content
+	                    in that file, 0 inline); u32 crc32c of content;
 	                    blob content (inline, else empty); blob received:
 	                    header block as received if a milter changed it,
 	                    else empty; str record: the decision record, one
