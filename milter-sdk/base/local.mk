@@ -6,5 +6,6 @@ noinst_LTLIBRARIES += %D%/libbase.la
 	%D%/conf_value.c \
 	%D%/crc32c.c %D%/crc32c.h \
 	%D%/frame.c %D%/frame.h \
+	%D%/json.c %D%/json.h \
 	%D%/log.c %D%/log.h \
 	%D%/pack.c %D%/pack.h

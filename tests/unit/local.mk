@@ -1,6 +1,7 @@
 # A unit test is one program NAME_test.c that prints TAP (tests/lib/t.h).
 unit_tests = %D%/buf_test %D%/frame_test
 unit_tests += %D%/cidr_test %D%/conf_test %D%/crc32c_test
+unit_tests += %D%/json_test
 unit_tests += %D%/settings_test
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
@@ -10,4 +11,5 @@ TESTS += $(unit_tests)
 %C%_conf_test_LDADD = milter-sdk/base/libbase.la
 %C%_crc32c_test_LDADD = milter-sdk/base/libbase.la
 %C%_frame_test_LDADD = milter-sdk/base/libbase.la
+%C%_json_test_LDADD = milter-sdk/base/libbase.la
 %C%_settings_test_LDADD = core/conf/libconf.la milter-sdk/base/libbase.la
