@@ -33,7 +33,7 @@ struct spool_place {
 	uint64_t file;   /* number of a segment or body file, never reused */
 	uint64_t offset; /* bytes */
 	uint64_t length;
-	uint32_t crc;    /* CRC-32C of exactly these bytes */
+	uint32_t crc; /* CRC-32C of exactly these bytes */
 };
 
 enum rcpt_state { RCPT_WAITING, RCPT_DONE, RCPT_FAILED };
@@ -47,8 +47,8 @@ struct spool_found {
 	enum rcpt_state *states; /* env.n_rcpts */
 	uint64_t next_try_ms;    /* Unix time; 0 at once */
 	unsigned attempts;
-	const char *last_reply;  /* of the last deferral, or "" */
-	bool held;               /* by hold record or ENV_HELD not released */
+	const char *last_reply; /* of the last deferral, or "" */
+	bool held;              /* by hold record or ENV_HELD not released */
 };
 
 struct spool_events {
@@ -62,7 +62,8 @@ struct spool_events {
 
 /* spool_open - recover, then ready to write.  NULL with errno; the reason has
  * been logged (EAGAIN: locked by another process). */
-struct spool *spool_open(const struct spool_opts *, const struct spool_events *);
+struct spool *spool_open(
+    const struct spool_opts *, const struct spool_events *);
 /* spool_close - flush, sync, join the thread */
 void spool_close(struct spool **);
 
@@ -83,9 +84,8 @@ struct spool_new {
 	size_t received_len;
 	const char *record;
 };
-int spool_put_message(struct spool *, const struct spool_new *,
-    uint64_t *seq_r, struct spool_place *place_r)
-    __attribute__((__warn_unused_result__));
+int spool_put_message(struct spool *, const struct spool_new *, uint64_t *seq_r,
+    struct spool_place *place_r) __attribute__((__warn_unused_result__));
 
 /* Outcomes.  They always fit (reserve segments).  Written with the next flush,
  * synced with the next batch or within 50 ms. */
@@ -98,7 +98,7 @@ void spool_put_drop(struct spool *, uint64_t seq, const char *why);
 
 /* spool_flush - write the batch; start a sync unless one is in flight */
 void spool_flush(struct spool *);
-int spool_fd(const struct spool *);  /* readable: call spool_synced() */
+int spool_fd(const struct spool *); /* readable: call spool_synced() */
 void spool_synced(struct spool *);
 /* spool_tick - call every 50 ms or so while spool_busy(): outcomes' sync,
  * recycling, compaction */
@@ -129,6 +129,15 @@ int spool_read_content(struct spool *, uint64_t seq, struct buf *out,
     uint64_t max) __attribute__((__warn_unused_result__));
 /* spool_read_record - the decision record, into out */
 int spool_read_record(struct spool *, uint64_t seq, struct buf *out)
+    __attribute__((__warn_unused_result__));
+
+/* spool_read_received - the header as received, empty if it was not changed */
+int spool_read_received(struct spool *, uint64_t seq, struct buf *out)
+    __attribute__((__warn_unused_result__));
+int spool_read_place(struct spool *, uint64_t seq, struct spool_place *place_r)
+    __attribute__((__warn_unused_result__));
+/* spool_verify_content - 0 if all bytes match their CRC, -1 with EPROTO, EIO */
+int spool_verify_content(struct spool *, uint64_t seq)
     __attribute__((__warn_unused_result__));
 
 /* Counters since open, for status: never derived from each other. */

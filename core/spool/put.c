@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: ISC */
+
+/* put - messages and outcomes into the journal */
+
+#include "core/spool/spool_int.h"
+#include "milter-sdk/base/crc32c.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* check_space - at most once a second */
+static void
+check_space(struct spool *sp)
+{
+	uint64_t now = spool_now_ms(), left;
+	bool was = sp->full;
+
+	if (sp->space_checked_ms != 0 && now - sp->space_checked_ms < 1000)
+		return;
+	sp->space_checked_ms = now;
+	if (sp->io->space(sp->dir, &left) == -1)
+		return;
+	sp->full = left < sp->opts.min_free;
+	if (sp->full && !was)
+		spool_alarm(sp, "full", "the spool's disk is nearly full");
+}
+
+bool
+spool_accepting(struct spool *sp, const char **reply_r)
+{
+	check_space(sp);
+	if (sp->failed) {
+		*reply_r = "421 4.3.0 Mail storage failed, try again later";
+		return (false);
+	}
+	if (sp->full) {
+		*reply_r = "452 4.3.1 Insufficient mail storage";
+		return (false);
+	}
+	*reply_r = NULL;
+	return (true);
+}
+
+int
+spool_big_file(struct spool *sp)
+{
+	char name[NAME_ROOM];
+	int fd;
+
+	if (sp->full) {
+		errno = ENOSPC;
+		return (-1);
+	}
+	fd = sp->io->openat(sp->dir, ".", O_TMPFILE | O_RDWR, 0600);
+	if (fd != -1 || (errno != EOPNOTSUPP && errno != EISDIR))
+		return (fd);
+	/* a file system without them: its content is copied when it is put */
+	seg_name(name, "new", sp->next_file++);
+	fd = sp->io->openat(sp->dir, name, O_RDWR | O_CREAT | O_EXCL, 0600);
+	if (fd != -1)
+		(void)sp->io->unlink(sp->dir, name);
+	return (fd);
+}
+
+/* body_copy - the content's bytes to a new body file */
+static int
+body_copy(struct spool *sp, const struct spool_new *m, const char *name)
+{
+	char room[65536];
+	uint64_t done;
+	size_t n;
+	int fd, e;
+
+	fd = sp->io->openat(sp->dir, name, O_RDWR | O_CREAT | O_EXCL, 0600);
+	if (fd == -1)
+		return (-1);
+	for (done = 0; done < m->length; done += n) {
+		n = sizeof(room);
+		if (n > m->length - done)
+			n = (size_t)(m->length - done);
+		if (m->content == NULL &&
+		    io_read(sp->io, m->fd, room, n,
+		        (off_t)(m->offset + done)) == -1)
+			goto bad;
+		if (io_write(sp->io, fd,
+		        m->content == NULL ? room
+		                           : (const char *)m->content + done,
+		        n, (off_t)done) == -1)
+			goto bad;
+	}
+	if (sp->io->sync(fd) == -1)
+		goto bad;
+	(void)sp->io->close(fd);
+	return (0);
+bad:
+	e = errno;
+	(void)sp->io->close(fd);
+	(void)sp->io->unlink(sp->dir, name);
+	errno = e;
+	return (-1);
+}
+
+/* body_put - content as a file: it and the folder are durable on return */
+static int
+body_put(struct spool *sp, const struct spool_new *m, struct spool_place *pl)
+{
+	char name[NAME_ROOM];
+	int e;
+
+	pl->file = sp->next_file++;
+	pl->offset = m->content == NULL ? m->offset : 0;
+	seg_name(name, "body", pl->file);
+	if (m->content != NULL || sp->io->link(m->fd, sp->dir, name) == -1) {
+		pl->offset = 0;
+		if (body_copy(sp, m, name) == -1)
+			return (-1);
+	} else if (sp->io->sync(m->fd) == -1)
+		goto bad;
+	if (sp->io->syncdir(sp->dir) == -1 || body_add(sp, pl->file) == NULL)
+		goto bad;
+	return (0);
+bad:
+	e = errno;
+	(void)sp->io->unlink(sp->dir, name);
+	errno = e;
+	return (-1);
+}
+
+static int
+meta_pack(struct buf *meta, const struct spool_new *m)
+{
+	struct packer k = { .b = meta };
+
+	env_pack(&k, m->env);
+	pack_str(&k, m->record);
+	pack_blob(&k, m->received, m->received_len);
+	return (pack_end(&k));
+}
+
+static bool
+put_is_sane(const struct spool_new *m)
+{
+	if (m->content == NULL && m->length > 0)
+		return (m->fd >= 0 && m->offset <= INT64_MAX &&
+		    m->length <= INT64_MAX - m->offset);
+	/* a wrong checksum would stop its delivery for ever */
+	return (crc32c(0, m->content, m->length) == m->crc);
+}
+
+/* message_add - the record; everything it names is durable */
+static int
+message_add(struct spool *sp, const struct spool_new *m, struct rec_msg *msg,
+    const struct buf *meta, struct ent *e)
+{
+	struct rec_head h = { .type = REC_MESSAGE, .seq = e->seq };
+	unsigned char fixed[MSG_FIXED];
+	struct iovec iov[3] = { { fixed, sizeof(fixed) },
+		{ meta->data, meta->len },
+		{ (void *)(uintptr_t)m->content, msg->big ? 0 : m->length } };
+	struct batch *b;
+
+	rec_msg_put(fixed, msg);
+	if (journal_add(sp, &h, iov, 3, true, &e->off) == -1)
+		return (-1);
+	b = sp->cur;
+	e->seg = b->seg->num;
+	e->batch = b->num;
+	e->length =
+	    (uint32_t)(iov[0].iov_len + iov[1].iov_len + iov[2].iov_len);
+	b->seg->live++;
+	if (grow(&b->seqs, &b->cap_seqs, b->n_seqs, sizeof(e->seq)) == -1)
+		abort(); /* in the batch, yet never to be reported */
+	b->seqs[b->n_seqs++] = e->seq;
+	return (0);
+}
+
+int
+spool_put_message(struct spool *sp, const struct spool_new *m, uint64_t *seq_r,
+    struct spool_place *place_r)
+{
+	struct buf meta = BUF_INIT(META_MAX);
+	struct rec_msg msg = { 0 };
+	const char *reply;
+	struct bodyfile *body;
+	struct ent *e = NULL;
+	int err;
+
+	if (!spool_accepting(sp, &reply)) {
+		errno = sp->failed ? EIO : ENOSPC;
+		return (-1);
+	}
+	if (!put_is_sane(m)) {
+		errno = EINVAL;
+		return (-1);
+	}
+	if (meta_pack(&meta, m) == -1)
+		goto bad;
+	msg.meta_len = (uint32_t)meta.len;
+	msg.meta_crc = crc32c(0, meta.data, meta.len);
+	msg.place.length = m->length;
+	msg.place.crc = m->crc;
+	msg.big = m->length > 0 &&
+	    (m->content == NULL || m->length > sp->opts.inline_max);
+	if (msg.big && body_put(sp, m, &msg.place) == -1) {
+		msg.place.file = 0;
+		goto bad;
+	}
+	if (!msg.big)
+		msg.place.offset = MSG_FIXED + meta.len;
+	if ((e = ent_add(sp, sp->next_seq, (uint32_t)m->env->n_rcpts)) == NULL)
+		goto bad;
+	e->body = msg.place.file;
+	if (message_add(sp, m, &msg, &meta, e) == -1)
+		goto bad;
+	buf_fini(&meta);
+	*place_r = msg.place;
+	if (!msg.big) {
+		place_r->file = e->seg;
+		place_r->offset += e->off + REC_HEAD;
+	}
+	*seq_r = sp->next_seq++;
+	sp->stats.messages_put++;
+	return (0);
+bad:
+	err = errno == EDQUOT ? ENOSPC : errno;
+	if (e != NULL)
+		ent_del(sp, e);
+	else if ((body = body_find(sp, msg.place.file)) != NULL) {
+		body->dead = true;
+		body_reap(sp, body);
+	}
+	buf_fini(&meta);
+	if (err == ENOSPC) {
+		sp->full = true;
+		sp->space_checked_ms = spool_now_ms();
+	}
+	errno = err;
+	return (-1);
+}
+
+void
+spool_ended(struct spool *sp, enum rec_type type, uint64_t seq,
+    const struct rec_small *s)
+{
+	struct batch *b;
+
+	journal_small(sp, type, seq, s);
+	if ((b = sp->cur) == NULL)
+		return;
+	if (grow(&b->ended, &b->cap_ended, b->n_ended, sizeof(seq)) == -1)
+		return; /* stays in memory and on disk; found at next start */
+	b->ended[b->n_ended++] = seq;
+}
+
+/* outcome - write it; last: the message needs nothing more */
+static void
+outcome(struct spool *sp, enum rec_type type, struct ent *e, bool last,
+    const struct rec_small *s)
+{
+	if (last) {
+		e->ended = true;
+		spool_ended(sp, type, e->seq, s);
+	} else
+		journal_small(sp, type, e->seq, s);
+}
+
+void
+spool_put_done(struct spool *sp, uint64_t seq, uint32_t rcpt,
+    enum rcpt_state state, const char *reply)
+{
+	struct rec_small s = { .a = rcpt, .b = state, .text = reply };
+	struct ent *e = ent_find(sp, seq);
+
+	if (e != NULL && !e->ended)
+		outcome(sp, REC_DONE, e, ent_mark(e, rcpt), &s);
+}
+
+void
+spool_put_deferred(struct spool *sp, uint64_t seq, uint64_t next_try_ms,
+    unsigned attempts, const char *reply)
+{
+	struct rec_small s = { .a = next_try_ms, .b = attempts, .text = reply };
+	struct ent *e = ent_find(sp, seq);
+
+	if (e != NULL && !e->ended)
+		outcome(sp, REC_DEFERRED, e, false, &s);
+}
+
+void
+spool_put_hold(struct spool *sp, uint64_t seq, bool held, const char *why)
+{
+	struct rec_small s = { .a = held, .text = why };
+	struct ent *e = ent_find(sp, seq);
+
+	if (e != NULL && !e->ended)
+		outcome(sp, REC_HOLD, e, false, &s);
+}
+
+void
+spool_put_drop(struct spool *sp, uint64_t seq, const char *why)
+{
+	struct rec_small s = { .text = why };
+	struct ent *e = ent_find(sp, seq);
+
+	if (e == NULL || e->ended)
+		return;
+	sp->stats.messages_dropped++;
+	outcome(sp, REC_DROP, e, true, &s);
+}

@@ -1,0 +1,655 @@
+/* SPDX-License-Identifier: ISC */
+
+/* The spool's promise: what was reported durable is there after any stop. */
+
+#include "core/spool/spool_int.h"
+#include "milter-sdk/base/crc32c.h"
+#include "milter-sdk/base/log.h"
+#include "tests/lib/t.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SEGMENT = 256 * 1024, KEEP = 4096 };
+
+static char dir[64];
+
+struct seen {
+	uint64_t seqs[KEEP];
+	struct spool_place places[KEEP];
+	char ids[KEEP][ENV_ID_MAX];
+	enum rcpt_state first[KEEP];
+	size_t n;
+	uint64_t ok, lost, alarms, held;
+	unsigned attempts;
+	char reply[64];
+	int ack; /* pipe for acknowledgements, or -1 */
+};
+
+static struct seen seen;
+
+static void
+on_found(void *arg, struct spool_found *f)
+{
+	struct seen *s = arg;
+
+	if (s->n < KEEP) {
+		s->seqs[s->n] = f->seq;
+		s->places[s->n] = f->place;
+		memcpy(s->ids[s->n], f->env.id, ENV_ID_MAX);
+		s->first[s->n] = f->env.n_rcpts > 0 ? f->states[0] : 0;
+		s->n++;
+	}
+	s->held += f->held;
+	s->attempts = f->attempts;
+	snprintf(s->reply, sizeof(s->reply), "%s", f->last_reply);
+	env_fini(&f->env);
+}
+
+static void
+on_synced(void *arg, uint64_t seq, bool ok)
+{
+	struct seen *s = arg;
+
+	ok ? s->ok++ : s->lost++;
+	if (ok && s->ack != -1 && write(s->ack, &seq, sizeof(seq)) == -1)
+		_exit(1);
+}
+
+static void
+on_alarm(void *arg, const char *kind, const char *text)
+{
+	struct seen *s = arg;
+
+	(void)kind;
+	(void)text;
+	s->alarms++;
+}
+
+static struct spool *
+reopen_io(const struct spool_io *io)
+{
+	struct spool_opts o = { .dir = dir, .segment_size = SEGMENT };
+	struct spool_events ev = { on_found, on_synced, on_alarm, &seen };
+
+	memset(&seen, 0, sizeof(seen));
+	seen.ack = -1;
+	return (spool_open_io(&o, &ev, io));
+}
+
+static struct spool *
+reopen(void)
+{
+	return (reopen_io(&spool_io_os));
+}
+
+static void
+fresh(void)
+{
+	snprintf(dir, sizeof(dir), "spool-test-XXXXXX");
+	if (mkdtemp(dir) == NULL)
+		abort();
+}
+
+static void
+wipe_in(const char *path)
+{
+	char name[512];
+	struct dirent *d;
+	DIR *dp = opendir(path);
+
+	while (dp != NULL && (d = readdir(dp)) != NULL) {
+		if (d->d_name[0] == '.')
+			continue;
+		snprintf(name, sizeof(name), "%s/%s", path, d->d_name);
+		if (unlink(name) == -1 && errno == EISDIR)
+			wipe_in(name);
+	}
+	if (dp != NULL)
+		closedir(dp);
+	rmdir(path);
+}
+
+/* content - bytes that depend on the number, so that any mix-up shows */
+static size_t
+content(uint64_t k, char *out, size_t room)
+{
+	size_t i, n = (size_t)(k * 7919 % 5000) + 1;
+
+	if (n > room)
+		n = room;
+	for (i = 0; i < n; i++)
+		out[i] = (char)('a' + (k + i * 31) % 26);
+	return (n);
+}
+
+static uint64_t
+put(struct spool *sp, uint64_t k, unsigned rcpts)
+{
+	static char data[8192];
+	struct spool_new m = { .fd = -1,
+		.record = "decided",
+		.received = "H: v\r\n",
+		.received_len = 6 };
+	struct spool_place place;
+	struct envelope env;
+	uint64_t seq = 0;
+	unsigned i;
+
+	if (env_init(&env) == -1)
+		abort();
+	snprintf(env.id, sizeof(env.id), "ID%08llu", (unsigned long long)k);
+	for (i = 0; i < rcpts; i++)
+		if (env_add_rcpt(&env, "a@example.org") == NULL)
+			abort();
+	m.env = &env;
+	m.content = data;
+	m.length = content(k, data, sizeof(data));
+	m.crc = crc32c(0, data, m.length);
+	if (spool_put_message(sp, &m, &seq, &place) == -1)
+		seq = 0;
+	env_fini(&env);
+	return (seq);
+}
+
+static void
+settle(struct spool *sp)
+{
+	struct pollfd p = { .fd = spool_fd(sp), .events = POLLIN };
+	int i;
+
+	for (i = 0; i < 200; i++) {
+		spool_tick(sp);
+		if (sp->flight == NULL && sp->waiting == NULL &&
+		    sp->cur == NULL && sp->lost == NULL)
+			return;
+		if (poll(&p, 1, 50) == 1)
+			spool_synced(sp);
+	}
+}
+
+/* matches - the message's id says which content it must have */
+static bool
+matches(struct spool *sp, uint64_t seq)
+{
+	char want[8192];
+	struct buf b = BUF_INIT(1 << 20);
+	struct envelope env;
+	bool ok;
+	size_t n;
+
+	if (spool_read_envelope(sp, seq, &env) == -1)
+		return (false);
+	n = content(strtoull(env.id + 2, NULL, 10), want, sizeof(want));
+	ok = spool_read_content(sp, seq, &b, 1 << 20) == 0 && b.len == n &&
+	    memcmp(b.data, want, n) == 0;
+	env_fini(&env);
+	buf_fini(&b);
+	return (ok);
+}
+
+static void
+keeps_messages_over_a_restart(void)
+{
+	struct buf b = BUF_INIT(100);
+	struct spool *sp;
+	uint64_t k;
+	size_t i;
+
+	fresh();
+	T_OK((sp = reopen()) != NULL);
+	for (k = 1; k <= 300; k++) {
+		T_OK(put(sp, k, 1) == k);
+		if (k % 7 == 0)
+			spool_flush(sp);
+	}
+	T_OK(matches(sp, 300)); /* not written yet */
+	settle(sp);
+	T_OK(seen.ok == 300 && seen.lost == 0);
+	spool_close(&sp);
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 300);
+	for (i = 0; i < seen.n; i++)
+		T_OK(seen.seqs[i] == i + 1 && matches(sp, i + 1));
+	T_OK(spool_read_record(sp, 5, &b) == 0);
+	T_STR(b.data, "decided");
+	buf_fini(&b);
+	T_OK(put(sp, 301, 1) == 301);
+	T_OK(seen.alarms == 0);
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
+static void
+forgets_what_is_finished_and_recycles(void)
+{
+	struct spool_stats st;
+	struct spool *sp;
+	uint64_t k, s;
+
+	fresh();
+	T_OK((sp = reopen()) != NULL);
+	for (k = 1; k <= 2000; k++) {
+		T_OK((s = put(sp, k, 2)) != 0);
+		spool_put_done(sp, s, 0, RCPT_DONE, "250 ok");
+		spool_put_done(sp, s, 0, RCPT_DONE, "250 again");
+		spool_put_done(sp, s, 1, RCPT_FAILED, "550 no");
+		if (k % 20 == 0)
+			settle(sp);
+	}
+	settle(sp);
+	spool_stats(sp, &st);
+	T_OK(st.messages_live == 0);
+	T_OK(st.segments <= 2);
+	T_OK(st.recycled > 10);
+	T_OK(spool_file_gone(sp) != 0);
+	spool_close(&sp);
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 0);
+	T_OK(put(sp, 1, 1) == 2001);
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
+static void
+keeps_outcomes_holds_and_deferrals(void)
+{
+	struct spool *sp;
+
+	fresh();
+	T_OK((sp = reopen()) != NULL);
+	T_OK(put(sp, 1, 2) == 1 && put(sp, 2, 1) == 2);
+	spool_put_done(sp, 1, 0, RCPT_FAILED, "550 no");
+	spool_put_deferred(sp, 1, 12345, 3, "451 later");
+	spool_put_hold(sp, 1, true, "virus");
+	spool_put_drop(sp, 2, "admin");
+	settle(sp);
+	spool_close(&sp);
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 1 && seen.first[0] == RCPT_FAILED);
+	T_OK(seen.attempts == 3 && seen.held == 1);
+	T_STR(seen.reply, "451 later");
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
+static void
+does_not_recycle_what_is_pinned(void)
+{
+	struct spool_stats st;
+	struct spool *sp;
+	uint64_t k, s, file;
+
+	fresh();
+	T_OK((sp = reopen()) != NULL);
+	file = sp->segs[0]->num;
+	T_OK(spool_pin(sp, file) == 0);
+	for (k = 1; k <= 500; k++) {
+		s = put(sp, k, 1);
+		spool_put_done(sp, s, 0, RCPT_DONE, "250");
+		settle(sp);
+	}
+	spool_stats(sp, &st);
+	T_OK(st.recycled == 0 && sp->segs[0]->num == file);
+	spool_unpin(sp, file);
+	spool_tick(sp);
+	spool_stats(sp, &st);
+	T_OK(st.recycled > 0);
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
+static void
+keeps_a_large_body_in_a_file(void)
+{
+	static char big[300 * 1024];
+	struct spool_new m = {
+		.content = NULL, .length = sizeof(big) - 10, .offset = 10
+	};
+	struct spool_place pl;
+	struct envelope env;
+	struct spool *sp;
+	uint64_t seq;
+	int fd;
+
+	fresh();
+	memset(big, 'x', sizeof(big));
+	T_OK((sp = reopen()) != NULL);
+	T_OK(env_init(&env) == 0 && env_add_rcpt(&env, "a@b") != NULL);
+	snprintf(env.id, sizeof(env.id), "ID1");
+	T_OK((m.fd = fd = spool_big_file(sp)) != -1);
+	T_OK(io_write(&spool_io_os, fd, big, sizeof(big), 0) == 0);
+	m.env = &env;
+	m.crc = crc32c(0, big + 10, sizeof(big) - 10);
+	T_OK(spool_put_message(sp, &m, &seq, &pl) == 0);
+	close(fd);
+	T_OK(pl.offset == 10 && pl.length == sizeof(big) - 10);
+	settle(sp);
+	spool_close(&sp);
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 1 && seen.places[0].file == pl.file);
+	T_OK(spool_verify_content(sp, seq) == 0);
+	T_OK(spool_pin(sp, pl.file) == 0);
+	spool_put_done(sp, seq, 0, RCPT_DONE, "250");
+	settle(sp);
+	T_OK((fd = spool_file_fd(sp, pl.file)) != -1);
+	close(fd);
+	spool_unpin(sp, pl.file);
+	T_OK(spool_file_fd(sp, pl.file) == -1);
+	env_fini(&env);
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
+/* copies - a segment's file as it is now, for damage */
+static int
+segment_fd(uint64_t num)
+{
+	char name[NAME_ROOM], path[128];
+
+	seg_name(name, "seg", num);
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	return (open(path, O_RDWR));
+}
+
+static void
+flip(uint64_t file, uint64_t off)
+{
+	int fd = segment_fd(file);
+	char c;
+
+	if (pread(fd, &c, 1, (off_t)off) != 1)
+		abort();
+	c ^= 4;
+	if (pwrite(fd, &c, 1, (off_t)off) != 1)
+		abort();
+	close(fd);
+}
+
+static void
+sets_a_damaged_record_aside_and_goes_on(void)
+{
+	struct spool_place pl;
+	struct spool *sp;
+
+	fresh();
+	T_OK((sp = reopen()) != NULL);
+	T_OK(put(sp, 1, 1) == 1 && put(sp, 2, 1) == 2 && put(sp, 3, 1) == 3);
+	settle(sp);
+	T_OK(spool_read_place(sp, 2, &pl) == 0);
+	spool_close(&sp);
+	flip(pl.file, pl.offset);
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 2 && seen.alarms == 1 && sp->stats.damaged == 1);
+	T_OK(seen.seqs[0] == 1 && seen.seqs[1] == 3);
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
+static void
+goes_on_after_a_damaged_header_too(void)
+{
+	struct spool *sp;
+	uint64_t off, file;
+
+	fresh();
+	T_OK((sp = reopen()) != NULL);
+	T_OK(put(sp, 1, 1) == 1 && put(sp, 2, 1) == 2 && put(sp, 3, 1) == 3);
+	settle(sp);
+	off = ent_find(sp, 1)->off;
+	file = ent_find(sp, 1)->seg;
+	spool_close(&sp);
+	flip(file, off + 9);
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 2 && seen.alarms == 1);
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
+static void
+drops_a_torn_tail_but_keeps_an_intact_message_of_it(void)
+{
+	struct spool *sp;
+	uint64_t end, file, second;
+	char zeros[4096] = { 0 };
+	int fd;
+
+	fresh();
+	T_OK((sp = reopen()) != NULL);
+	T_OK(put(sp, 1, 1) == 1);
+	settle(sp);
+	T_OK(put(sp, 3, 1) == 2 && put(sp, 4, 1) == 3);
+	settle(sp);
+	second = ent_find(sp, 3)->off;
+	file = ent_find(sp, 3)->seg;
+	end = sp->segs[sp->n_segs - 1]->used;
+	spool_close(&sp);
+	/* the last batch lost its end: commit and most of its last message */
+	fd = segment_fd(file);
+	for (; end > second + 100; end -= end - second > 4096 ? 4096 : 100)
+		if (pwrite(fd, zeros, 100, (off_t)end - 100) != 100)
+			abort();
+	if (pwrite(fd, zeros, sizeof(zeros), (off_t)second + 60) == -1 ||
+	    pwrite(fd, zeros, sizeof(zeros), (off_t)second + 2048) == -1)
+		abort();
+	close(fd);
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 1 && seen.seqs[0] == 1);
+	T_OK(seen.alarms == 1); /* message 2 was whole: in corrupt/ */
+	spool_close(&sp);
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 1 && seen.alarms == 0); /* told once */
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
+static int sync_fails;
+
+/* prepared - until no segment is being made, whose sync would fail instead */
+static void
+prepared(struct spool *sp)
+{
+	int i;
+
+	for (i = 0; i < 200 && sp->n_free <= SEG_RESERVE; i++) {
+		(void)poll(NULL, 0, 10);
+		spool_tick(sp);
+	}
+}
+
+static int
+failing_sync(int fd)
+{
+	if (sync_fails > 0) {
+		sync_fails--;
+		errno = EIO;
+		return (-1);
+	}
+	return (fdatasync(fd));
+}
+
+static void
+voids_a_batch_whose_sync_failed_and_goes_on(void)
+{
+	struct spool_io io = spool_io_os;
+	const char *reply;
+	struct spool *sp;
+
+	fresh();
+	io.sync = failing_sync;
+	T_OK((sp = reopen_io(&io)) != NULL);
+	T_OK(put(sp, 1, 1) == 1);
+	settle(sp);
+	prepared(sp);
+	sync_fails = 1;
+	T_OK(put(sp, 2, 1) == 2);
+	settle(sp);
+	T_OK(seen.ok == 1 && seen.lost == 1 && seen.alarms == 1);
+	T_OK(spool_accepting(sp, &reply));
+	T_OK(put(sp, 3, 1) == 3);
+	settle(sp);
+	T_OK(seen.ok == 2);
+	sync_fails = 1;
+	T_OK(put(sp, 4, 1) == 4);
+	settle(sp);
+	T_OK(seen.lost == 2);
+	T_OK(!spool_accepting(sp, &reply) && strncmp(reply, "421", 3) == 0);
+	T_OK(put(sp, 5, 1) == 0 && errno == EIO);
+	spool_close(&sp);
+	/* both lost batches are in the page cache: the voids must count */
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 2 && seen.seqs[0] == 1 && seen.seqs[1] == 3);
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
+static void
+refuses_at_mail_when_the_disk_is_full(void)
+{
+	struct spool_opts o = {
+		.dir = dir, .segment_size = SEGMENT, .min_free = UINT64_MAX
+	};
+	struct spool_events ev = { on_found, on_synced, on_alarm, &seen };
+	const char *reply;
+	struct spool *sp, *other;
+
+	fresh();
+	T_OK((sp = spool_open(&o, &ev)) != NULL);
+	T_OK(!spool_accepting(sp, &reply) && strncmp(reply, "452", 3) == 0);
+	T_OK(put(sp, 1, 1) == 0 && errno == ENOSPC);
+	T_OK((other = spool_open(&o, &ev)) == NULL && errno == EAGAIN);
+	o.read_only = true;
+	T_OK((other = spool_open(&o, &ev)) != NULL);
+	spool_close(&other);
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
+/* writer - put, finish every third, acknowledge until killed */
+static void
+writer(int ack, uint64_t k)
+{
+	struct spool *sp = reopen();
+	struct pollfd p;
+	int i;
+
+	if (sp == NULL)
+		_exit(1);
+	seen.ack = ack;
+	p = (struct pollfd){ .fd = spool_fd(sp), .events = POLLIN };
+	for (;;) {
+		for (i = 0; i < 5; i++)
+			if (put(sp, k++, 1) == 0)
+				_exit(1);
+		spool_flush(sp);
+		if (poll(&p, 1, 1) == 1)
+			spool_synced(sp);
+	}
+}
+
+static void
+loses_nothing_acknowledged_to_kill_9(void)
+{
+	static char acked[1 << 20];
+	struct spool *sp;
+	uint64_t seq, top = 0;
+	pid_t pid;
+	int fd[2], round, status;
+	size_t i;
+
+	fresh();
+	srand((unsigned)getpid());
+	memset(acked, 0, sizeof(acked));
+	for (round = 0; round < 6; round++) {
+		if (pipe(fd) == -1 || (pid = fork()) == -1)
+			abort();
+		if (pid == 0)
+			writer(fd[1], top + 1);
+		close(fd[1]);
+		usleep((useconds_t)(20000 + rand() % 60000));
+		kill(pid, SIGKILL);
+		while (read(fd[0], &seq, sizeof(seq)) == sizeof(seq)) {
+			if (seq < sizeof(acked))
+				acked[seq] = 1;
+			if (seq > top)
+				top = seq;
+		}
+		close(fd[0]);
+		T_OK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
+		T_OK((sp = reopen()) != NULL);
+		for (i = 1; i < sizeof(acked); i++)
+			if (acked[i] && !matches(sp, i)) {
+				T_OK(!"an acknowledged message is lost");
+				break;
+			}
+		for (i = 0; i < seen.n; i++) {
+			spool_put_drop(sp, seen.seqs[i], "test");
+			acked[seen.seqs[i]] = 0;
+		}
+		settle(sp);
+		top = sp->next_seq;
+		spool_close(&sp);
+	}
+	T_OK(top > 10);
+	printf("# %llu messages\n", (unsigned long long)top);
+	wipe_in(dir);
+}
+
+static void
+decodes_no_header_that_was_changed(void)
+{
+	unsigned char b[REC_HEAD], room[MSG_FIXED] = { 0 };
+	struct rec_head h = { .type = REC_DONE,
+		.length = 5,
+		.seq = 7,
+		.gen = 99,
+		.batch = 3 },
+	                g;
+	struct rec_msg m;
+	size_t i;
+
+	rec_head_put(b, &h);
+	T_OK(rec_head_get(b, 99, &g) == 0 && g.seq == 7 && g.batch == 3);
+	T_OK(rec_head_get(b, 98, &g) == -1);
+	for (i = 0; i < sizeof(b); i++) {
+		b[i] ^= 1;
+		T_OK(rec_head_get(b, 99, &g) == -1);
+		b[i] ^= 1;
+	}
+	T_OK(rec_msg_get(room, MSG_FIXED - 1, &m) == -1);
+	memset(room, 0xff, sizeof(room));
+	T_OK(rec_msg_get(room, MSG_FIXED, &m) == -1);
+}
+
+static const struct t_case cases[] = {
+	{ "decodes_no_header_that_was_changed",
+	    decodes_no_header_that_was_changed },
+	{ "keeps_messages_over_a_restart", keeps_messages_over_a_restart },
+	{ "forgets_what_is_finished_and_recycles",
+	    forgets_what_is_finished_and_recycles },
+	{ "keeps_outcomes_holds_and_deferrals",
+	    keeps_outcomes_holds_and_deferrals },
+	{ "does_not_recycle_what_is_pinned", does_not_recycle_what_is_pinned },
+	{ "keeps_a_large_body_in_a_file", keeps_a_large_body_in_a_file },
+	{ "sets_a_damaged_record_aside_and_goes_on",
+	    sets_a_damaged_record_aside_and_goes_on },
+	{ "goes_on_after_a_damaged_header_too",
+	    goes_on_after_a_damaged_header_too },
+	{ "drops_a_torn_tail_but_keeps_an_intact_message_of_it",
+	    drops_a_torn_tail_but_keeps_an_intact_message_of_it },
+	{ "voids_a_batch_whose_sync_failed_and_goes_on",
+	    voids_a_batch_whose_sync_failed_and_goes_on },
+	{ "refuses_at_mail_when_the_disk_is_full",
+	    refuses_at_mail_when_the_disk_is_full },
+	{ "loses_nothing_acknowledged_to_kill_9",
+	    loses_nothing_acknowledged_to_kill_9 },
+};
+
+T_MAIN(cases)
