@@ -4,6 +4,7 @@ unit_tests += %D%/cidr_test %D%/conf_test %D%/crc32c_test
 unit_tests += %D%/json_test
 unit_tests += %D%/settings_test
 unit_tests += %D%/spool_test
+unit_tests += %D%/id_test
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 
@@ -15,3 +16,4 @@ TESTS += $(unit_tests)
 %C%_json_test_LDADD = milter-sdk/base/libbase.la
 %C%_settings_test_LDADD = core/conf/libconf.la milter-sdk/base/libbase.la
 %C%_spool_test_LDADD = core/spool/libspool.la core/smtp/libsmtp.la milter-sdk/base/libbase.la
+%C%_id_test_LDADD = core/smtp/libsmtp.la milter-sdk/base/libbase.la
