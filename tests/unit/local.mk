@@ -5,6 +5,7 @@ unit_tests += %D%/json_test
 unit_tests += %D%/settings_test
 unit_tests += %D%/spool_test
 unit_tests += %D%/id_test
+unit_tests += %D%/map_test %D%/route_test
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 
@@ -17,3 +18,5 @@ TESTS += $(unit_tests)
 %C%_settings_test_LDADD = core/conf/libconf.la milter-sdk/base/libbase.la
 %C%_spool_test_LDADD = core/spool/libspool.la core/smtp/libsmtp.la milter-sdk/base/libbase.la
 %C%_id_test_LDADD = core/smtp/libsmtp.la milter-sdk/base/libbase.la
+%C%_map_test_LDADD = milter-sdk/map/libmap.la milter-sdk/base/libbase.la $(DB_LIBS)
+%C%_route_test_LDADD = core/route/libroute.la core/smtp/libsmtp.la milter-sdk/base/libbase.la
