@@ -73,7 +73,8 @@ rec_head_get(const unsigned char *in, uint64_t gen, struct rec_head *h)
 	(void)get(&p, 4);
 	if (get(&p, 4) != crc32c(0, in, REC_HEAD - 4))
 		return (-1);
-	if (h->gen != gen || type == 0 || type >= REC_TYPE_END)
+	if (h->gen != gen || type == 0 || type >= REC_TYPE_END ||
+	    h->seq > REC_NUM_MAX || h->batch > REC_NUM_MAX)
 		return (-1);
 	h->type = (enum rec_type)type;
 	return (0);
@@ -114,7 +115,8 @@ rec_msg_get(const unsigned char *in, uint64_t n, struct rec_msg *m)
 		goto bad;
 	rest = n - MSG_FIXED - m->meta_len;
 	if (m->big &&
-	    (rest != 0 || m->place.file == 0 || m->place.offset > INT64_MAX ||
+	    (rest != 0 || m->place.file == 0 || m->place.file > REC_NUM_MAX ||
+	        m->place.offset > INT64_MAX ||
 	        m->place.length > INT64_MAX - m->place.offset))
 		goto bad;
 	if (!m->big &&

@@ -8,6 +8,8 @@
  * One record of the journal: a header of REC_HEAD bytes, the payload, zeros up
  * to a multiple of REC_ALIGN.  docs/spool-format.md has the layout.
  */
+#define REC_NUM_MAX ((uint64_t)1 << 62) /* no counter gets there honestly */
+
 enum {
 	REC_HEAD = 48,
 	REC_ALIGN = 8,

@@ -37,6 +37,31 @@ struct scan {
 	size_t n, cap;
 };
 
+/* keep - n bytes as a file in corrupt/, whole and durable under that name or
+ * not there */
+static int
+keep(struct spool *sp, const char *name, const void *p, uint64_t n)
+{
+	const struct spool_io *io = sp->io;
+	int fd, dir, r = -1;
+
+	fd = io->openat(
+	    sp->dir, "corrupt/new", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	if (fd == -1)
+		return (-1);
+	if (io_write(io, fd, p, n, 0) == 0 && io->sync(fd) == 0)
+		r = io->rename(sp->dir, "corrupt/new", name);
+	(void)io->close(fd);
+	if (r == -1)
+		return (-1);
+	dir = io->openat(sp->dir, "corrupt", O_RDONLY | O_DIRECTORY, 0);
+	if (dir == -1)
+		return (-1);
+	r = io->syncdir(dir);
+	(void)io->close(dir);
+	return (r);
+}
+
 /* save - bytes that can not be used, for a person to look at */
 static void
 save(struct scan *s, uint64_t off, uint64_t len, const char *why)
@@ -49,17 +74,16 @@ save(struct scan *s, uint64_t off, uint64_t len, const char *why)
 	snprintf(name, sizeof(name), "corrupt/seg-%016" PRIx64 "-%" PRIu64,
 	    s->g->num, off);
 	if (!sp->opts.read_only) {
-		fd = sp->io->openat(
-		    sp->dir, name, O_WRONLY | O_CREAT | O_EXCL, 0600);
-		if (fd == -1 && errno == EEXIST)
-			return; /* told at an earlier start */
-		if (fd == -1 ||
-		    io_write(sp->io, fd, s->p + off, len, 0) == -1 ||
-		    sp->io->sync(fd) == -1)
+		fd = sp->io->openat(sp->dir, name, O_RDONLY, 0);
+		if (fd != -1) { /* told at an earlier start */
+			(void)sp->io->close(fd);
+			return;
+		}
+		if (keep(sp, name, s->p + off, len) == -1) {
 			log_err("spool: corrupt: file=%s error=%s", name,
 			    strerror(errno));
-		if (fd != -1)
-			(void)sp->io->close(fd);
+			s->g->pins++; /* the only copy: keep the segment */
+		}
 	}
 	spool_alarm(sp, "damage",
 	    "%s: segment %" PRIu64 " offset %" PRIu64 " bytes %" PRIu64, why,
@@ -277,6 +301,35 @@ scan_bytes(struct scan *s)
 	return (0);
 }
 
+/* read_all - the segment's bytes.  Who only reads wants what can be had of a
+ * failing disk: what it refuses stays zeros.  The gateway must not start so:
+ * what can not be read now may be there at the next try. */
+static int
+read_all(struct scan *s, unsigned char *p)
+{
+	const uint64_t step = 4096;
+	struct spool *sp = s->sp;
+	uint64_t off, n, bad = 0;
+
+	if (io_read(sp->io, s->g->fd, p, s->g->size, 0) == 0)
+		return (0);
+	if (!sp->opts.read_only)
+		return (-1);
+	memset(p, 0, s->g->size);
+	for (off = 0; off < s->g->size; off += n) {
+		n = step < s->g->size - off ? step : s->g->size - off;
+		if (io_read(sp->io, s->g->fd, p + off, n, (off_t)off) == -1) {
+			memset(p + off, 0, n);
+			bad += n;
+		}
+	}
+	sp->stats.damaged++;
+	spool_alarm(sp, "damage",
+	    "segment %" PRIu64 ": %" PRIu64 " bytes can not be read", s->g->num,
+	    bad);
+	return (0);
+}
+
 static int
 scan_segment(struct spool *sp, struct seg *g)
 {
@@ -284,13 +337,22 @@ scan_segment(struct spool *sp, struct seg *g)
 	unsigned char *p;
 	int r = -1;
 
-	if (g->size < SEG_DATA || (p = malloc(g->size)) == NULL)
-		return (g->size < SEG_DATA ? 0 : -1);
+	if (g->size < SEG_DATA || g->size > SEG_MAX) {
+		sp->stats.damaged++;
+		spool_alarm(sp, "damage",
+		    "segment %" PRIu64 " has %" PRIu64 " bytes", g->num,
+		    g->size);
+		if (g->size < SEG_DATA)
+			return (0);
+		g->size = SEG_MAX; /* no record is beyond */
+	}
+	if ((p = malloc(g->size)) == NULL)
+		return (-1);
 	s.p = p;
 	/* what a crash left in the page cache only must not be believed */
 	if (!sp->opts.read_only && sp->io->sync(g->fd) == -1)
 		goto done;
-	if (io_read(sp->io, g->fd, p, g->size, 0) == -1)
+	if (read_all(&s, p) == -1)
 		goto done;
 	if (seg_head_get(sp, g) == -1)
 		log_warning(
@@ -316,14 +378,16 @@ name_found(void *arg, const char *name)
 	struct names *n = arg;
 	struct spool *sp = n->sp;
 	const char *dash = strchr(name, '-');
-	char *end;
+	char again[17];
 	uint64_t num;
 	int r = 0;
 
 	if (dash == NULL || strlen(dash + 1) != 16)
 		return;
-	num = strtoull(dash + 1, &end, 16);
-	if (*end != '\0' || num == 0 || num == UINT64_MAX)
+	num = strtoull(dash + 1, NULL, 16);
+	snprintf(again, sizeof(again), "%016" PRIx64, num);
+	/* only a name that we would give: it is made of the number again */
+	if (strcmp(again, dash + 1) != 0 || num == 0 || num > REC_NUM_MAX)
 		return;
 	if (num >= sp->next_file)
 		sp->next_file = num + 1;
@@ -363,6 +427,9 @@ open_segment(struct spool *sp, uint64_t num)
 	seg_name(name, "seg", num);
 	fd = sp->io->openat(
 	    sp->dir, name, sp->opts.read_only ? O_RDONLY : O_RDWR, 0);
+	/* recycled by a gateway beside us since the folder was read */
+	if (fd == -1 && sp->opts.read_only && errno == ENOENT)
+		return (0);
 	if (fd == -1)
 		return (-1);
 	if (sp->io->size(fd, &size) == -1 || seg_add(sp, num, fd, size) == -1) {
@@ -428,6 +495,12 @@ recover(struct spool *sp)
 		goto done;
 	if (n.n_segs > 0)
 		qsort(n.segs, n.n_segs, sizeof(*n.segs), by_number);
+	if (sp->salt_lost) {
+		sp->stats.damaged++;
+		spool_alarm(sp, "damage", "the file \"format\" is damaged");
+		if (n.n_segs > 0 && seg_salt(sp, n.segs, n.n_segs) == -1)
+			goto done;
+	}
 	free_check(sp);
 	for (i = 0; i < n.n_segs; i++)
 		if (open_segment(sp, n.segs[i]) == -1)

@@ -111,30 +111,81 @@ head_put(struct spool *sp, int fd, uint64_t num)
 	return (io_write(sp->io, fd, b, sizeof(b), 0));
 }
 
-/* seg_head_get - take the counters from a segment's head; -1 if damaged */
-int
-seg_head_get(struct spool *sp, struct seg *g)
+/* head_read - the numbers in a segment's head; -1 if damaged */
+static int
+head_read(struct spool *sp, int fd, uint64_t v[5])
 {
 	unsigned char b[52];
-	uint64_t v[5] = { 0 };
 	uint32_t crc = 0;
 	size_t i;
 
-	if (io_read(sp->io, g->fd, b, sizeof(b), 0) == -1)
+	memset(v, 0, 5 * sizeof(v[0]));
+	if (io_read(sp->io, fd, b, sizeof(b), 0) == -1)
 		return (-1);
 	for (i = 0; i < 40; i++)
 		v[i / 8] |= (uint64_t)b[8 + i] << (i % 8 * 8);
 	for (i = 0; i < 4; i++)
 		crc |= (uint32_t)b[48 + i] << (8 * i);
-	if (memcmp(b, "MILDSEG1", 8) != 0 || crc != crc32c(0, b, 48) ||
-	    v[0] != (g->num ^ sp->salt))
+	return (
+	    memcmp(b, "MILDSEG1", 8) != 0 || crc != crc32c(0, b, 48) ? -1 : 0);
+}
+
+/* seg_head_get - take the counters from a segment's head; -1 if it is damaged
+ * or, after a crash, from the file's life before */
+int
+seg_head_get(struct spool *sp, struct seg *g)
+{
+	uint64_t v[5];
+
+	if (head_read(sp, g->fd, v) == -1 || v[0] != (g->num ^ sp->salt))
 		return (-1);
-	if (v[1] > sp->next_seq)
+	if (v[1] > sp->next_seq && v[1] <= REC_NUM_MAX)
 		sp->next_seq = v[1];
-	if (v[2] > sp->next_batch)
+	if (v[2] > sp->next_batch && v[2] <= REC_NUM_MAX)
 		sp->next_batch = v[2];
-	if (v[3] > sp->next_file)
+	if (v[3] > sp->next_file && v[3] <= REC_NUM_MAX)
 		sp->next_file = v[3];
+	if (g->size < v[4]) {
+		sp->stats.damaged++;
+		spool_alarm(sp, "damage",
+		    "segment %" PRIu64 " has %" PRIu64 " of %" PRIu64 " bytes",
+		    g->num, g->size, v[4]);
+	}
+	return (0);
+}
+
+int
+seg_salt(struct spool *sp, const uint64_t *nums, size_t n)
+{
+	uint64_t v[5], *salts = calloc(n + 1, sizeof(*salts));
+	size_t i, j, same, best = 0, found = 0;
+	char name[NAME_ROOM];
+	int fd;
+
+	if (salts == NULL)
+		return (-1);
+	/* the newest are enough: one vote each */
+	for (i = n > 1000 ? n - 1000 : 0; i < n; i++) {
+		seg_name(name, "seg", nums[i]);
+		if ((fd = sp->io->openat(sp->dir, name, O_RDONLY, 0)) == -1)
+			continue;
+		if (head_read(sp, fd, v) == 0)
+			salts[found++] = v[0] ^ nums[i];
+		(void)sp->io->close(fd);
+	}
+	for (i = 0; i < found; i++) {
+		for (same = 0, j = 0; j < found; j++)
+			same += salts[j] == salts[i];
+		if (same > best) {
+			best = same;
+			sp->salt = salts[i];
+		}
+	}
+	free(salts);
+	if (best == 0) {
+		errno = EPROTO;
+		return (-1);
+	}
 	return (0);
 }
 

@@ -5,6 +5,7 @@
  */
 
 #include "core/spool/spool_int.h"
+#include "milter-sdk/base/crc32c.h"
 #include "milter-sdk/base/log.h"
 
 #include <errno.h>
@@ -61,17 +62,41 @@ grow(void *arrayp, size_t *cap, size_t n, size_t size)
 	return (0);
 }
 
+/* The file format: this, the salt in 16 hex digits, and the CRC-32C of both
+ * lines in 8. */
+#define FORMAT_HEAD "milldam spool 1\nsalt "
+
+/* any_mail - is one of the names a segment's or a body's? */
+static void
+any_mail(void *arg, const char *name)
+{
+	bool *mail = arg;
+
+	*mail |=
+	    strncmp(name, "seg-", 4) == 0 || strncmp(name, "body-", 5) == 0;
+}
+
 /* format_new - a spool that is new: version and salt, in one step */
 static int
 format_new(struct spool *sp)
 {
+	bool mail = false;
 	char text[80];
 	int fd, n;
 
+	/* a new salt would make what is there unreadable, and so lost */
+	if (sp->io->list(sp->dir, any_mail, &mail) == -1)
+		return (-1);
+	if (mail) {
+		errno = EPROTO;
+		return (-1);
+	}
 	if (getrandom(&sp->salt, sizeof(sp->salt), 0) != sizeof(sp->salt))
 		return (-1);
-	n = snprintf(text, sizeof(text),
-	    "milldam spool 1\nsalt %016" PRIx64 "\n", sp->salt);
+	n = snprintf(
+	    text, sizeof(text), FORMAT_HEAD "%016" PRIx64 "\n", sp->salt);
+	n += snprintf(text + n, sizeof(text) - (size_t)n, "crc %08" PRIx32 "\n",
+	    crc32c(0, text, (size_t)n));
 	fd = sp->io->openat(
 	    sp->dir, "format.new", O_WRONLY | O_CREAT | O_TRUNC, 0600);
 	if (fd == -1)
@@ -87,29 +112,53 @@ format_new(struct spool *sp)
 	return (sp->io->syncdir(sp->dir));
 }
 
+/* format_parse - the salt; -1 with EPROTO.  Byte for byte: with a wrong salt
+ * every record would look like none at all. */
+static int
+format_parse(struct spool *sp, const char *text, size_t n)
+{
+	const size_t head = strlen(FORMAT_HEAD);
+	char want[80];
+	uint32_t crc;
+
+	if (n >= head + 17 && memcmp(text, FORMAT_HEAD, head) == 0 &&
+	    sscanf(text + head, "%16" SCNx64, &sp->salt) == 1) {
+		crc = crc32c(0, text, head + 17);
+		snprintf(want, sizeof(want),
+		    FORMAT_HEAD "%016" PRIx64 "\ncrc %08" PRIx32 "\n", sp->salt,
+		    crc);
+		if (n == strlen(want) && memcmp(text, want, n) == 0)
+			return (0);
+	}
+	errno = EPROTO;
+	return (-1);
+}
+
 static int
 format_read(struct spool *sp)
 {
 	char text[80];
-	unsigned version = 0;
 	ssize_t n;
 	int fd = sp->io->openat(sp->dir, "format", O_RDONLY, 0);
 
-	if (fd == -1)
-		return (errno == ENOENT && !sp->opts.read_only ? format_new(sp)
-		                                               : -1);
-	n = sp->io->pread(fd, text, sizeof(text) - 1, 0);
-	(void)sp->io->close(fd);
+	if (fd == -1) {
+		if (errno != ENOENT)
+			return (-1);
+		if (!sp->opts.read_only)
+			return (format_new(sp));
+		n = 0;
+	} else {
+		n = sp->io->pread(fd, text, sizeof(text) - 1, 0);
+		(void)sp->io->close(fd);
+	}
 	if (n < 0)
 		return (-1);
 	text[n] = '\0';
-	if (sscanf(text, "milldam spool %u\nsalt %" SCNx64, &version,
-	        &sp->salt) != 2 ||
-	    version != 1) {
-		errno = EPROTO;
-		return (-1);
-	}
-	return (0);
+	if (format_parse(sp, text, (size_t)n) == 0)
+		return (0);
+	/* who only reads may guess, who writes may not */
+	sp->salt_lost = sp->opts.read_only;
+	return (sp->salt_lost ? 0 : -1);
 }
 
 /* folder_open - make, open and lock it */
@@ -211,8 +260,8 @@ options(struct spool *sp, const struct spool_opts *o)
 		sp->opts.segment_size = DEFAULT_SEGMENT;
 	if (sp->opts.segment_size < SEG_MIN)
 		sp->opts.segment_size = SEG_MIN;
-	if (sp->opts.segment_size > (uint64_t)1 << 30)
-		sp->opts.segment_size = (uint64_t)1 << 30;
+	if (sp->opts.segment_size > SEG_MAX)
+		sp->opts.segment_size = SEG_MAX;
 	sp->opts.segment_size &= ~(uint64_t)4095;
 	if (sp->opts.inline_max == 0)
 		sp->opts.inline_max = DEFAULT_INLINE;
@@ -385,8 +434,11 @@ spool_tick(struct spool *sp)
 bool
 spool_busy(const struct spool *sp)
 {
-	const struct seg *g = sp->segs[0];
+	const struct seg *g;
 
+	if (sp->n_segs == 0) /* read-only */
+		return (false);
+	g = sp->segs[0];
 	return (sp->cur != NULL || sp->waiting != NULL || sp->flight != NULL ||
 	    sp->lost != NULL || sp->n_free <= SEG_RESERVE ||
 	    (sp->n_segs > 1 && g->live == 0 && g->pins == 0));

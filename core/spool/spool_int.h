@@ -17,6 +17,7 @@ enum {
 	SEG_RESERVE = 2,     /* free segments that only outcomes may take */
 	SEG_KEEP = 8,        /* free segments kept for use again */
 	SEG_MIN = 65536,     /* smallest segment, bytes */
+	SEG_MAX = 1 << 30,   /* largest */
 	BATCH_MAX = 8 << 20, /* a batch this large is written at once */
 	META_MAX = 64 << 20,
 	NAME_ROOM = 40
@@ -101,6 +102,7 @@ struct spool {
 	const struct spool_io *io;
 	int dir, lock_fd, event;
 	uint64_t salt;
+	bool salt_lost; /* to be found in the segments' heads */
 	uint64_t next_seq, next_batch, next_file;
 
 	struct seg **segs; /* oldest first; the last one is written */
@@ -157,6 +159,8 @@ int seg_add(struct spool *, uint64_t num, int fd, uint64_t size);
 int seg_next(struct spool *, bool message);
 int seg_make_free(struct spool *, uint64_t num);
 int seg_head_get(struct spool *, struct seg *);
+/* seg_salt - what most of the segments' heads say the salt is; -1 EPROTO */
+int seg_salt(struct spool *, const uint64_t *nums, size_t n);
 void seg_recycle(struct spool *);
 struct bodyfile *body_find(struct spool *, uint64_t num);
 struct bodyfile *body_add(struct spool *, uint64_t num);

@@ -450,6 +450,168 @@ drops_a_torn_tail_but_keeps_an_intact_message_of_it(void)
 	wipe_in(dir);
 }
 
+/* file_named - a file of the spool, for damage */
+static int
+file_named(const char *name, int flags)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	return (open(path, flags, 0600));
+}
+
+static void
+refuses_a_spool_whose_format_file_is_damaged_or_gone(void)
+{
+	struct spool_opts o = { .dir = dir, .read_only = true };
+	struct spool_events ev = { on_found, on_synced, on_alarm, &seen };
+	char text[80], path[128];
+	struct spool *sp;
+	ssize_t n, i;
+	int fd;
+
+	fresh();
+	T_OK((sp = reopen()) != NULL);
+	T_OK(put(sp, 1, 1) == 1);
+	settle(sp);
+	spool_close(&sp);
+	T_OK((fd = file_named("format", O_RDWR)) != -1);
+	T_OK((n = read(fd, text, sizeof(text))) > 0);
+	for (i = 0; i < n; i++) {
+		text[i] ^= 1;
+		T_OK(pwrite(fd, text, (size_t)n, 0) == n);
+		/* another salt would make every message invisible */
+		T_OK((sp = reopen()) == NULL && errno == EPROTO);
+		memset(&seen, 0, sizeof(seen));
+		T_OK((sp = spool_open(&o, &ev)) != NULL);
+		T_OK(seen.n == 1 && seen.alarms == 1);
+		spool_close(&sp);
+		text[i] ^= 1;
+	}
+	close(fd);
+	snprintf(path, sizeof(path), "%s/format", dir);
+	T_OK(unlink(path) == 0);
+	T_OK((sp = reopen()) == NULL && errno == EPROTO);
+	T_OK(access(path, F_OK) == -1);
+	wipe_in(dir);
+}
+
+static void
+leaves_names_alone_that_it_never_gave(void)
+{
+	static const char *const odd[] = { "seg-000000000000000A",
+		"seg-+00000000000000f", "seg-ffffffffffffffff",
+		"body-fffffffffffffffe", "free- 00000000000000f", "seg-", "-" };
+	struct spool *sp;
+	size_t i;
+	int fd;
+
+	fresh();
+	T_OK((sp = reopen()) != NULL);
+	T_OK(put(sp, 1, 1) == 1);
+	settle(sp);
+	spool_close(&sp);
+	for (i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+		T_OK((fd = file_named(odd[i], O_RDWR | O_CREAT)) != -1);
+		close(fd);
+	}
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 1 && sp->next_file < 100);
+	spool_close(&sp);
+	for (i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+		T_OK((fd = file_named(odd[i], O_RDWR)) != -1);
+		close(fd);
+	}
+	wipe_in(dir);
+}
+
+static void
+tells_when_a_segment_is_short(void)
+{
+	struct spool *sp;
+	uint64_t file;
+	int fd;
+
+	fresh();
+	T_OK((sp = reopen()) != NULL);
+	T_OK(put(sp, 1, 1) == 1);
+	settle(sp);
+	T_OK(put(sp, 2, 1) == 2);
+	settle(sp);
+	file = ent_find(sp, 2)->seg;
+	fd = segment_fd(file);
+	T_OK(ftruncate(fd, (off_t)ent_find(sp, 2)->off + 60) == 0);
+	spool_close(&sp);
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 1 && seen.alarms == 1 && sp->stats.damaged == 1);
+	spool_close(&sp);
+	T_OK(ftruncate(fd, 100) == 0);
+	close(fd);
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 0 && seen.alarms == 1);
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
+static void
+counts_no_further_than_is_honest(void)
+{
+	unsigned char b[REC_HEAD];
+	struct rec_head h = { .type = REC_DONE, .seq = UINT64_MAX, .gen = 1 };
+	struct rec_head g;
+
+	/* one more than that would be message 0 again */
+	rec_head_put(b, &h);
+	T_OK(rec_head_get(b, 1, &g) == -1);
+	h.seq = REC_NUM_MAX;
+	rec_head_put(b, &h);
+	T_OK(rec_head_get(b, 1, &g) == 0);
+	h.batch = UINT64_MAX;
+	rec_head_put(b, &h);
+	T_OK(rec_head_get(b, 1, &g) == -1);
+}
+
+static int
+no_room_in_corrupt(int at, const char *name, int flags, mode_t mode)
+{
+	if (strncmp(name, "corrupt/", 8) == 0) {
+		errno = ENOSPC;
+		return (-1);
+	}
+	return (openat(at, name, flags | O_CLOEXEC, mode));
+}
+
+static void
+keeps_the_segment_when_the_damage_can_not_be_set_aside(void)
+{
+	struct spool_io io = spool_io_os;
+	struct spool_place pl;
+	struct spool *sp;
+	uint64_t k;
+
+	fresh();
+	T_OK((sp = reopen()) != NULL);
+	T_OK(put(sp, 1, 1) == 1);
+	settle(sp);
+	T_OK(spool_read_place(sp, 1, &pl) == 0);
+	spool_close(&sp);
+	flip(pl.file, pl.offset);
+	io.openat = no_room_in_corrupt;
+	T_OK((sp = reopen_io(&io)) != NULL);
+	T_OK(seen.alarms == 1);
+	for (k = 2; k < 200; k++) {
+		spool_put_drop(sp, put(sp, k, 1), "test");
+		settle(sp);
+	}
+	T_OK(sp->segs[0]->num == pl.file);
+	spool_close(&sp);
+	/* set aside at the next start, told again */
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.alarms == 1);
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
 static int sync_fails;
 
 /* prepared - until no segment is being made, whose sync would fail instead */
@@ -644,6 +806,15 @@ static const struct t_case cases[] = {
 	    goes_on_after_a_damaged_header_too },
 	{ "drops_a_torn_tail_but_keeps_an_intact_message_of_it",
 	    drops_a_torn_tail_but_keeps_an_intact_message_of_it },
+	{ "refuses_a_spool_whose_format_file_is_damaged_or_gone",
+	    refuses_a_spool_whose_format_file_is_damaged_or_gone },
+	{ "leaves_names_alone_that_it_never_gave",
+	    leaves_names_alone_that_it_never_gave },
+	{ "tells_when_a_segment_is_short", tells_when_a_segment_is_short },
+	{ "counts_no_further_than_is_honest",
+	    counts_no_further_than_is_honest },
+	{ "keeps_the_segment_when_the_damage_can_not_be_set_aside",
+	    keeps_the_segment_when_the_damage_can_not_be_set_aside },
 	{ "voids_a_batch_whose_sync_failed_and_goes_on",
 	    voids_a_batch_whose_sync_failed_and_goes_on },
 	{ "refuses_at_mail_when_the_disk_is_full",
