@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * command - what an administrator asks of the queue
+ *
+ * What concerns all messages is done in slices between other work, and long
+ * answers leave in parts of bounded size: a million messages stop neither
+ * delivery nor fill the memory.
+ */
+
+#include "core/queue/queue.h"
+
+#include "milter-sdk/base/json.h"
+#include "milter-sdk/base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	SLICE_ENTRIES = 500,
+	SLICE_BYTES = 128 << 10,
+	PART_MAX = 32 << 20, /* one message with 10,000 recipients fits */
+	BACKLOG_MAX = 4 << 20,
+	WORDS_MAX = 4
+};
+
+enum op { OP_LIST, OP_HOLD, OP_RELEASE, OP_DELETE, OP_FLUSH, OP_EXPLAIN };
+
+struct stream {
+	TAILQ_ENTRY(stream) link;
+	uint64_t ref;
+	enum op op;
+	struct entry *at; /* the next one */
+	uint64_t changed;
+	bool begun; /* something of the answer has left */
+	struct records_search search;
+	struct buf out;
+};
+
+static void
+reply(struct queue *q, uint64_t ref, struct buf *b)
+{
+	child_reply(q->c, ref, true, b->data != NULL ? b->data : "", b->len);
+	buf_fini(b);
+}
+
+static void
+reply_error(struct queue *q, uint64_t ref, const char *what, const char *arg)
+{
+	struct buf b = BUF_INIT(4096);
+	char text[1000];
+
+	(void)snprintf(text, sizeof(text), "%s%s", what, arg);
+	if ((buf_add(&b, "{", 1) | json_kv_str(&b, "error", text) |
+	        buf_add(&b, "}", 1)) != 0)
+		queue_oom();
+	reply(q, ref, &b);
+}
+
+static void
+reply_changed(struct queue *q, uint64_t ref, uint64_t n)
+{
+	struct buf b = BUF_INIT(4096);
+
+	if ((buf_add(&b, "{", 1) | json_kv_num(&b, "changed", n) |
+	        buf_add(&b, "}", 1)) != 0)
+		queue_oom();
+	reply(q, ref, &b);
+}
+
+/* entry_hold - stop its delivery until it is released */
+void
+entry_hold(struct queue *q, struct entry *e, const char *why)
+{
+	char room[300];
+
+	if ((e->flags & (E_GONE | E_UNCOMMITTED | E_HELD)) != 0)
+		return;
+	log_info(
+	    "%s: held: reason=%s", e->id, log_quote(room, sizeof(room), why));
+	spool_put_hold(q->spool, e->seq, true, why);
+	entry_defer_flag(q, e, false);
+	entry_set_held(q, e, true);
+	entry_set_reason(e, why);
+	entry_del_jobs(q, e);
+	entry_settle(q, e);
+}
+
+static void
+release(struct queue *q, struct entry *e)
+{
+	log_info("%s: released", e->id);
+	spool_put_hold(q->spool, e->seq, false, "released");
+	entry_set_held(q, e, false);
+	entry_set_reason(e, "");
+	e->deaths = 0;
+	e->next_ms = 1;
+	entry_settle(q, e);
+}
+
+static void delete (struct queue *q, struct entry *e)
+{
+	log_info("%s: deleted", e->id);
+	spool_put_drop(q->spool, e->seq, "deleted by command");
+	q->counters.deleted++;
+	entry_free(q, e);
+	queue_kick(q);
+}
+
+/* flush - try a waiting message now */
+static bool
+flush(struct queue *q, struct entry *e)
+{
+	struct job *j;
+
+	if ((e->flags & E_DEFERRED) == 0)
+		return (false);
+	for (j = e->jobs; j != NULL; j = j->sibling)
+		site_wake(q, j->site);
+	if (e->next_ms != 0)
+		e->next_ms = 1;
+	entry_settle(q, e);
+	return (true);
+}
+
+/* apply - one operation to one message; true if it changed anything */
+static bool
+apply(struct queue *q, struct entry *e, enum op op)
+{
+	bool held = (e->flags & E_HELD) != 0;
+
+	if ((e->flags & E_UNCOMMITTED) != 0)
+		return (false); /* its client is not answered yet */
+	switch (op) {
+	case OP_HOLD:
+		if (!held)
+			entry_hold(q, e, "held by command");
+		return (!held);
+	case OP_RELEASE:
+		if (held)
+			release(q, e);
+		return (held);
+	case OP_DELETE:
+		delete (q, e);
+		return (true);
+	case OP_FLUSH:
+		return (flush(q, e));
+	case OP_LIST:
+	case OP_EXPLAIN:
+		break;
+	}
+	return (false);
+}
+
+static struct stream *
+stream_new(struct queue *q, uint64_t ref, enum op op)
+{
+	struct stream *s;
+
+	if (q->n_streams == STREAMS_MAX) {
+		reply_error(q, ref, "busy: too many commands at a time", "");
+		return (NULL);
+	}
+	if ((s = calloc(1, sizeof(*s))) == NULL)
+		queue_oom();
+	s->ref = ref;
+	s->op = op;
+	s->out.max = PART_MAX;
+	s->search.fd = -1;
+	if (op != OP_EXPLAIN)
+		s->at = TAILQ_FIRST(&q->all);
+	TAILQ_INSERT_TAIL(&q->streams, s, link);
+	q->n_streams++;
+	queue_kick(q);
+	return (s);
+}
+
+static void
+stream_free(struct queue *q, struct stream *s)
+{
+	TAILQ_REMOVE(&q->streams, s, link);
+	q->n_streams--;
+	records_search_fini(&s->search);
+	buf_fini(&s->out);
+	free(s);
+}
+
+void
+command_skip(struct queue *q, struct entry *e)
+{
+	struct stream *s;
+
+	TAILQ_FOREACH (s, &q->streams, link)
+		if (s->at == e)
+			s->at = TAILQ_NEXT(e, all);
+}
+
+/* list_slice - some more messages of an array; true when it is complete */
+static bool
+list_slice(struct queue *q, struct stream *s)
+{
+	struct entry *e;
+	int n;
+
+	if (!s->begun && buf_add(&s->out, "[", 1) == -1)
+		queue_oom();
+	for (n = 0; n < SLICE_ENTRIES && s->out.len < SLICE_BYTES &&
+	     (e = s->at) != NULL;
+	     n++) {
+		s->at = TAILQ_NEXT(e, all);
+		if ((e->flags & E_UNCOMMITTED) != 0)
+			continue;
+		if (s->changed++ > 0 && buf_add(&s->out, ",", 1) == -1)
+			queue_oom();
+		if (list_entry(q, e, false, &s->out) == -1 &&
+		    buf_addf(&s->out, "{\"id\":\"%s\"}", e->id) == -1)
+			queue_oom();
+	}
+	if (s->at == NULL && buf_add(&s->out, "]", 1) == -1)
+		queue_oom();
+	return (s->at == NULL);
+}
+
+static bool
+change_slice(struct queue *q, struct stream *s)
+{
+	struct entry *e;
+	int n;
+
+	for (n = 0; n < SLICE_ENTRIES && (e = s->at) != NULL; n++) {
+		s->at = TAILQ_NEXT(e, all);
+		s->changed += apply(q, e, s->op);
+	}
+	if (s->at == NULL &&
+	    buf_addf(&s->out, "{\"changed\":%llu}",
+	        (unsigned long long)s->changed) == -1)
+		queue_oom();
+	return (s->at == NULL);
+}
+
+/* explain_line - one record of the id, from a day file */
+static void
+explain_line(void *arg, const char *line, size_t len)
+{
+	struct stream *s = arg;
+	size_t was = s->out.len;
+
+	if (buf_add(&s->out, s->changed > 0 ? "," : "[", 1) == -1 ||
+	    list_raw_json(&s->out, line, len) == -1)
+		s->out.len = was; /* far too many: what fits is shown */
+	else
+		s->changed++;
+}
+
+static bool
+explain_slice(struct queue *q, struct stream *s)
+{
+	if (records_search_step(&q->records, &s->search, explain_line, s) == 1)
+		return (false);
+	if ((s->changed > 0
+	            ? buf_add(&s->out, "]", 1)
+	            : buf_addf(&s->out, "{\"error\":\"unknown id\"}")) == -1)
+		queue_oom();
+	return (true);
+}
+
+/* step - a slice of one stream; it may be freed */
+static void
+step(struct queue *q, struct stream *s)
+{
+	bool last;
+
+	if (s->op == OP_LIST)
+		last = list_slice(q, s);
+	else if (s->op == OP_EXPLAIN)
+		last = explain_slice(q, s);
+	else
+		last = change_slice(q, s);
+	if (!last && (s->op != OP_LIST || s->out.len == 0))
+		return;
+	child_reply(q->c, s->ref, last, s->out.data, s->out.len);
+	s->begun = true;
+	s->out.len = 0;
+	if (last)
+		stream_free(q, s);
+}
+
+bool
+command_step(struct queue *q)
+{
+	struct stream *s, *next;
+
+	if (chan_backlog(q->c->control) > BACKLOG_MAX)
+		return (q->n_streams > 0);
+	for (s = TAILQ_FIRST(&q->streams); s != NULL; s = next) {
+		next = TAILQ_NEXT(s, link);
+		step(q, s);
+	}
+	return (q->n_streams > 0);
+}
+
+static void
+show(struct queue *q, uint64_t ref, const char *id)
+{
+	struct entry *e = entry_find(q, id);
+	struct buf b = BUF_INIT(PART_MAX);
+
+	if (e == NULL || (e->flags & E_UNCOMMITTED) != 0)
+		reply_error(q, ref, "unknown id", "");
+	else if (list_entry(q, e, true, &b) == -1) {
+		buf_fini(&b);
+		reply_error(q, ref, strerror(errno), "");
+	} else
+		reply(q, ref, &b);
+}
+
+static void
+explain(struct queue *q, uint64_t ref, const char *id)
+{
+	struct entry *e = entry_find(q, id);
+	struct buf r = BUF_INIT(RECORD_MAX + 1), b = BUF_INIT(PART_MAX);
+	struct stream *s;
+
+	if (e != NULL && spool_read_record(q->spool, e->seq, &r) == 0 &&
+	    r.len > 0) {
+		if ((buf_add(&b, "[", 1) | list_raw_json(&b, r.data, r.len) |
+		        buf_add(&b, "]", 1)) != 0)
+			queue_oom();
+		reply(q, ref, &b);
+		buf_fini(&r);
+		return;
+	}
+	buf_fini(&r);
+	if ((s = stream_new(q, ref, OP_EXPLAIN)) != NULL &&
+	    records_search_start(&q->records, &s->search, id) == -1) {
+		stream_free(q, s);
+		reply_error(q, ref, "unknown id", "");
+	}
+}
+
+static void
+change(struct queue *q, uint64_t ref, enum op op, const char *arg)
+{
+	struct entry *e;
+
+	if (arg == NULL || strcmp(arg, "all") == 0) {
+		if (op == OP_FLUSH)
+			sites_wake_all(q);
+		(void)stream_new(q, ref, op);
+		return;
+	}
+	if ((e = entry_find(q, arg)) != NULL)
+		reply_changed(q, ref, apply(q, e, op));
+	else if (op == OP_FLUSH)
+		reply_changed(q, ref, sites_wake_host(q, arg));
+	else
+		reply_error(q, ref, "unknown id", "");
+}
+
+/* words - the line's, in place; how many */
+static int
+words(char *line, char *w[WORDS_MAX])
+{
+	char *save = NULL, *p = strtok_r(line, " \t", &save);
+	int n = 0;
+
+	for (; p != NULL; p = strtok_r(NULL, " \t", &save)) {
+		if (n == WORDS_MAX)
+			return (n + 1);
+		w[n++] = p;
+	}
+	return (n);
+}
+
+static bool
+queue_command(struct queue *q, uint64_t ref, char **w, int n)
+{
+	static const struct {
+		const char *name;
+		enum op op;
+	} ops[] = { { "hold", OP_HOLD }, { "release", OP_RELEASE },
+		{ "delete", OP_DELETE }, { "flush", OP_FLUSH } };
+	size_t i;
+
+	if (n == 2 && strcmp(w[1], "list") == 0)
+		return (stream_new(q, ref, OP_LIST), true);
+	if (n == 3 && strcmp(w[1], "show") == 0)
+		return (show(q, ref, w[2]), true);
+	for (i = 0; i < sizeof(ops) / sizeof(ops[0]); i++)
+		if (n >= 2 && strcmp(w[1], ops[i].name) == 0 &&
+		    (n == 3 || (n == 2 && ops[i].op == OP_FLUSH)))
+			return (change(q, ref, ops[i].op, n == 3 ? w[2] : NULL),
+			    true);
+	return (false);
+}
+
+static void
+status(struct queue *q, uint64_t ref)
+{
+	struct buf b = BUF_INIT(64 << 10);
+
+	if (list_status(q, &b) == -1)
+		queue_oom();
+	reply(q, ref, &b);
+}
+
+void
+command_run(struct queue *q, uint64_t ref, const char *line)
+{
+	char *copy = strdup(line), *w[WORDS_MAX];
+	int n;
+
+	if (copy == NULL)
+		queue_oom();
+	n = words(copy, w);
+	if (n == 1 && strcmp(w[0], "status") == 0)
+		status(q, ref);
+	else if (n == 2 && strcmp(w[0], "explain") == 0)
+		explain(q, ref, w[1]);
+	else if (n < 2 || n > WORDS_MAX || strcmp(w[0], "queue") != 0 ||
+	    !queue_command(q, ref, w, n))
+		reply_error(q, ref, "unknown command ", line);
+	free(copy);
+}
