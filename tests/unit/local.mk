@@ -2,6 +2,7 @@
 unit_tests = %D%/buf_test %D%/frame_test
 unit_tests += %D%/cidr_test %D%/conf_test %D%/crc32c_test
 unit_tests += %D%/json_test
+unit_tests += %D%/queue_test
 unit_tests += %D%/settings_test
 unit_tests += %D%/spool_test
 unit_tests += %D%/spool_tool_test
@@ -16,6 +17,11 @@ TESTS += $(unit_tests)
 %C%_crc32c_test_LDADD = milter-sdk/base/libbase.la
 %C%_frame_test_LDADD = milter-sdk/base/libbase.la
 %C%_json_test_LDADD = milter-sdk/base/libbase.la
+%C%_queue_test_SOURCES = %D%/queue_test.c %D%/queue_rig.c %D%/queue_rig.h
+%C%_queue_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
+%C%_queue_test_LDADD = core/queue/libqueue.la core/spool/libspool.la \
+	core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la \
+	milter-sdk/base/libbase.la
 %C%_settings_test_LDADD = core/conf/libconf.la milter-sdk/base/libbase.la
 %C%_spool_test_LDADD = core/spool/libspool.la core/smtp/libsmtp.la milter-sdk/base/libbase.la
 %C%_id_test_LDADD = core/smtp/libsmtp.la milter-sdk/base/libbase.la

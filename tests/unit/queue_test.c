@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: ISC */
+
+/* queue_test - the queue process on a real spool, with peers played here */
+
+#include "tests/lib/t.h"
+#include "tests/unit/queue_rig.h"
+
+#include "milter-sdk/base/crc32c.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ID1 "0000000000001"
+#define ID2 "0000000000002"
+#define ID3 "0000000000003"
+
+static void
+nap(long ms)
+{
+	const struct timespec t = { ms / 1000, ms % 1000 * 1000000 };
+
+	(void)nanosleep(&t, NULL);
+}
+
+static void
+accepts_and_delivers(void)
+{
+	struct delivery d;
+	struct rig r;
+
+	rig_start(&r, "");
+	T_OK(rig_submit(&r, ID1, "b@dest.test", "[127.0.0.1]") == 0);
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	T_OK(d.good);
+	T_STR(d.content, "Subject: test\r\n\r\nHello\r\n");
+	T_STR(d.host, "[127.0.0.1]");
+	T_OK(d.port == 2525 && d.env.n_rcpts == 1);
+	T_STR(d.env.rcpts[0].addr, "b@dest.test");
+	T_OK(rig_says(&r, "status", "\"delivering\":1"));
+	rig_outcome(&r, &d, OUTCOME_DONE, "250 2.0.0 ok");
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	T_OK(rig_says(&r, "status", "\"delivered\":1"));
+	T_OK(rig_says(&r, "queue show " ID1, "unknown id"));
+	T_OK(rig_says(&r, "explain " ID1, "[{\"id\":\"" ID1 "\""));
+	T_OK(rig_says(&r, "explain 9999999999999", "unknown id"));
+	T_OK(rig_says(&r, "queue dance", "unknown command"));
+	delivery_fini(&d);
+	T_OK(rig_stop(&r) == 0);
+	rig_end(&r);
+}
+
+static void
+groups_the_recipients_of_one_site(void)
+{
+	struct delivery d;
+	struct envelope e;
+	struct rcpt *c;
+	char addr[40];
+	struct rig r;
+	unsigned i, seen = 0, outs = 0;
+
+	rig_start(&r, "");
+	rig_env(&e, ID1, "r0@dest.test", "one.test");
+	for (i = 1; i < 250; i++) {
+		(void)snprintf(addr, sizeof(addr), "r%u@dest.test", i);
+		c = env_add_rcpt(&e, addr);
+		T_OK(
+		    c != NULL && route_copy(&c->route, &e.rcpts[0].route) == 0);
+	}
+	c = env_add_rcpt(&e, "other@two.test");
+	T_OK(c != NULL && route_copy(&c->route, &e.rcpts[0].route) == 0 &&
+	    env_set(&c->route.host, "two.test") == 0);
+	T_OK(rig_put(&r, &e, "Subject: many\r\n\r\n.\r\n") == 0);
+	while (rig_deliver(&r, seen < 251 ? 3000 : 100, &d) == 0) {
+		seen += (unsigned)d.env.n_rcpts;
+		outs++;
+		rig_outcome(&r, &d, OUTCOME_DONE, "250 ok");
+		delivery_fini(&d);
+	}
+	T_OK(seen == 251 && outs == 4);
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	env_fini(&e);
+	rig_end(&r);
+}
+
+static void
+tries_again_after_a_deferral(void)
+{
+	struct delivery d;
+	struct rig r;
+
+	rig_start(&r, "");
+	T_OK(rig_submit(&r, ID1, "b@dest.test", "dest.test") == 0);
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	rig_outcome(&r, &d, OUTCOME_DEFER, "450 4.2.0 greylisted");
+	delivery_fini(&d);
+	T_OK(rig_deliver(&r, 100, &d) == -1);
+	T_OK(rig_says(&r, "queue list", "\"reason\":\"450 4.2.0 greylisted\""));
+	T_OK(rig_says(&r, "queue list", "\"attempts\":1"));
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	rig_outcome(&r, &d, OUTCOME_DONE, "250 ok");
+	delivery_fini(&d);
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	T_OK(rig_says(&r, "status", "\"deferrals\":1"));
+	rig_end(&r);
+}
+
+static void
+returns_what_failed_to_its_sender(void)
+{
+	char asked[256] = "";
+	struct delivery d;
+	struct rig r;
+
+	rig_start(&r, "");
+	T_OK(rig_submit(&r, ID1, "b@dest.test", "dest.test") == 0);
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	rig_outcome(&r, &d, OUTCOME_FAIL, "550 5.1.1 no such user");
+	delivery_fini(&d);
+	T_OK(rig_route(&r, asked, "back.test") == 0);
+	T_STR(asked, "a@example.org");
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	T_STR(d.host, "back.test");
+	T_STR(d.env.sender, "");
+	T_OK((d.env.flags & ENV_BOUNCE) != 0 && d.good);
+	T_OK(strstr(d.content, "Status: 5.1.1\r\n") != NULL);
+	T_OK(strstr(d.content, "Final-Recipient: rfc822; b@dest.test\r\n") !=
+	    NULL);
+	T_OK(strstr(d.content, "Subject: test\r\n\r\nHello\r\n") != NULL);
+	rig_outcome(&r, &d, OUTCOME_DONE, "250 ok");
+	delivery_fini(&d);
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	T_OK(rig_says(&r, "status", "\"failed\":1,\"bounced\":1"));
+	rig_end(&r);
+}
+
+static void
+shows_a_double_bounce_to_the_postmaster_once(void)
+{
+	char asked[256] = "";
+	struct delivery d;
+	struct envelope e;
+	struct rig r;
+
+	rig_start(&r, "");
+	rig_env(&e, ID1, "b@dest.test", "dest.test");
+	T_OK(env_set(&e.sender, "") == 0);
+	T_OK(rig_put(&r, &e, "Subject: x\r\n\r\n") == 0);
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	rig_outcome(&r, &d, OUTCOME_FAIL, "550 5.1.1 no");
+	delivery_fini(&d);
+	T_OK(rig_route(&r, asked, "back.test") == 0);
+	T_STR(asked, "postmaster@gate.test");
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	rig_outcome(&r, &d, OUTCOME_FAIL, "550 5.1.1 no");
+	delivery_fini(&d);
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	T_OK(rig_says(&r, "status", "\"failed\":2,\"bounced\":1"));
+	env_fini(&e);
+	rig_end(&r);
+}
+
+static void
+routing_refuses_discards_and_notify_never_is_silent(void)
+{
+	struct envelope e;
+	struct rcpt *c;
+	struct rig r;
+
+	rig_start(&r, "");
+	rig_env(&e, ID1, "b@dest.test", "dest.test");
+	e.rcpts[0].route.mailer = MAILER_DISCARD;
+	c = env_add_rcpt(&e, "c@dest.test");
+	T_OK(c != NULL);
+	c->route.mailer = MAILER_ERROR;
+	c->notify = NOTIFY_NEVER;
+	T_OK(env_set(&c->route.text, "550 5.1.2 closed") == 0);
+	T_OK(rig_put(&r, &e, "Subject: x\r\n\r\n") == 0);
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	T_OK(rig_says(
+	    &r, "status", "\"failed\":1,\"bounced\":0,\"discarded\":1"));
+	env_fini(&e);
+	rig_end(&r);
+}
+
+static void
+holds_releases_and_deletes(void)
+{
+	struct delivery d;
+	struct envelope e;
+	struct rig r;
+
+	rig_start(&r, "");
+	rig_env(&e, ID1, "b@dest.test", "dest.test");
+	e.flags |= ENV_HELD;
+	T_OK(env_set(&e.hold_reason, "looks odd") == 0 &&
+	    env_set(&e.hold_by, "virus") == 0);
+	T_OK(rig_put(&r, &e, "Subject: x\r\n\r\nbody\r\n") == 0);
+	T_OK(rig_deliver(&r, 200, &d) == -1);
+	T_OK(rig_says(&r, "queue show " ID1, "\"state\":\"held\""));
+	T_OK(rig_says(&r, "queue show " ID1, "\"hold_by\":\"virus\""));
+	T_OK(rig_says(&r, "queue show " ID1, "\"reason\":\"looks odd\""));
+	T_OK(
+	    rig_says(&r, "queue show " ID1, "\"header\":\"Subject: x\\r\\n\""));
+	T_OK(rig_says(&r, "queue show " ID1, "\"record\":{\"id\":"));
+	rig_again(&r);
+	T_OK(rig_says(&r, "status", "\"held\":1"));
+	T_OK(rig_says(&r, "queue release " ID1, "{\"changed\":1}"));
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	rig_outcome(&r, &d, OUTCOME_DEFER, "450 later");
+	delivery_fini(&d);
+	T_OK(rig_says(&r, "status", "\"deferred\":1"));
+	T_OK(rig_says(&r, "queue hold all", "{\"changed\":1}"));
+	T_OK(rig_deliver(&r, 400, &d) == -1);
+	T_OK(rig_says(&r, "queue delete " ID1, "{\"changed\":1}"));
+	T_OK(rig_says(&r, "queue delete " ID1, "unknown id"));
+	T_OK(rig_says(&r, "status", "\"messages\":0,\"held\":0"));
+	env_fini(&e);
+	rig_again(&r);
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	rig_end(&r);
+}
+
+static void
+a_message_in_hand_may_be_deleted(void)
+{
+	struct delivery d;
+	struct rig r;
+
+	rig_start(&r, "");
+	T_OK(rig_submit(&r, ID1, "b@dest.test", "dest.test") == 0);
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	T_OK(rig_says(&r, "queue delete " ID1, "{\"changed\":1}"));
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	rig_outcome(&r, &d, OUTCOME_DEFER, "450 later");
+	delivery_fini(&d);
+	T_OK(rig_says(&r, "status", "\"delivering\":0"));
+	T_OK(rig_deliver(&r, 300, &d) == -1);
+	rig_end(&r);
+}
+
+static void
+a_dead_site_costs_one_probe_and_no_other_site(void)
+{
+	struct delivery d;
+	char id[24];
+	struct rig r;
+	int i;
+
+	rig_start(&r, "");
+	rig_state(&r, "delivery", "paused");
+	for (i = 0; i < 20; i++) {
+		(void)snprintf(id, sizeof(id), "00000000001%02d", i);
+		T_OK(rig_submit(&r, id, "b@dead.test", "dead.test") == 0);
+	}
+	T_OK(rig_submit(&r, ID2, "b@live.test", "live.test") == 0);
+	T_OK(rig_deliver(&r, 100, &d) == -1);
+	rig_state(&r, "delivery", "running");
+	for (i = 0; i < 6; i++) { /* five at first, and the live one */
+		T_OK(rig_deliver(&r, 3000, &d) == 0);
+		if (strcmp(d.host, "live.test") == 0)
+			rig_outcome(&r, &d, OUTCOME_DONE, "250 ok");
+		else
+			rig_outcome(&r, &d, OUTCOME_SITE, "450 4.4.1 refused");
+		delivery_fini(&d);
+	}
+	T_OK(rig_says(&r, "status", "\"delivered\":1"));
+	T_OK(rig_says(&r, "status", "\"deferred\":20"));
+	T_OK(rig_says(&r, "queue list", "450 4.4.1 refused"));
+	T_OK(rig_submit(&r, ID3, "b@live.test", "live.test") == 0);
+	T_OK(rig_deliver(&r, 100, &d) == 0);
+	T_STR(d.host, "live.test");
+	rig_outcome(&r, &d, OUTCOME_DONE, "250 ok");
+	delivery_fini(&d);
+	T_OK(rig_deliver(&r, 3000, &d) == 0); /* the probe */
+	T_STR(d.host, "dead.test");
+	{
+		struct delivery none;
+
+		T_OK(rig_deliver(&r, 300, &none) == -1);
+	}
+	rig_outcome(&r, &d, OUTCOME_DONE, "250 ok");
+	delivery_fini(&d);
+	for (i = 0; i < 19; i++) { /* alive again: all the others */
+		T_OK(rig_deliver(&r, 1000, &d) == 0);
+		rig_outcome(&r, &d, OUTCOME_DONE, "250 ok");
+		delivery_fini(&d);
+	}
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	rig_end(&r);
+}
+
+static void
+holds_what_three_relays_died_of(void)
+{
+	struct delivery d;
+	struct rig r;
+	int i;
+
+	rig_start(&r, "");
+	T_OK(rig_submit(&r, ID1, "b@dest.test", "dest.test") == 0);
+	T_OK(rig_submit(&r, ID2, "c@dest.test", "dest.test") == 0);
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	delivery_fini(&d);
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	delivery_fini(&d);
+	for (i = 0; i < 3; i++) {
+		rig_relay(&r);
+		T_OK(rig_deliver(&r, 3000, &d) == 0);
+		/* both saw a death: only one at a time now */
+		if (strcmp(d.env.id, ID2) == 0) {
+			rig_outcome(&r, &d, OUTCOME_DONE, "250 ok");
+			delivery_fini(&d);
+			T_OK(rig_deliver(&r, 3000, &d) == 0);
+		}
+		T_STR(d.env.id, ID1);
+		delivery_fini(&d);
+		if (i == 1)
+			break;
+	}
+	rig_relay(&r);
+	T_OK(rig_says(&r, "status", "\"held\":1"));
+	T_OK(rig_says(&r, "queue show " ID1, "when a relay died"));
+	rig_end(&r);
+}
+
+static void
+finds_its_messages_after_kill_9(void)
+{
+	struct delivery d;
+	struct rig r;
+	int i;
+
+	rig_start(&r, "");
+	rig_state(&r, "delivery", "paused");
+	T_OK(rig_submit(&r, ID1, "b@dest.test", "dest.test") == 0);
+	T_OK(rig_submit(&r, ID2, "c@dest.test", "dest.test") == 0);
+	T_OK(rig_submit(&r, ID2, "c@dest.test", "dest.test") == 3);
+	rig_again(&r);
+	for (i = 0; i < 2; i++) {
+		T_OK(rig_deliver(&r, 3000, &d) == 0);
+		T_OK(d.good);
+		rig_outcome(&r, &d, OUTCOME_DONE, "250 ok");
+		delivery_fini(&d);
+	}
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	nap(100); /* the outcomes are synced within 50 ms */
+	rig_again(&r);
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	T_OK(rig_deliver(&r, 100, &d) == -1);
+	rig_end(&r);
+}
+
+/* submit with a descriptor; the status */
+static int
+submit_fd(struct rig *r, const char *id, uint8_t where, int fd, uint64_t len,
+    uint32_t crc)
+{
+	struct buf b = BUF_INIT(FRAME_MAX);
+	struct packer k = { &b, false };
+	struct envelope e;
+	struct got g;
+	int status = -1;
+
+	rig_env(&e, id, "b@dest.test", "dest.test");
+	env_pack(&k, &e);
+	env_fini(&e);
+	pack_u8(&k, where);
+	pack_u64(&k, len);
+	pack_u64(&k, 4096);
+	pack_u32(&k, crc);
+	pack_blob(&k, "", 0);
+	pack_blob(&k, "", 0);
+	pack_str(&k, "{}");
+	T_OK(
+	    frame_put(&r->receiver.io, MSG_SUBMIT, 77, b.data, b.len, fd) == 0);
+	T_OK(frame_flush(&r->receiver.io) == 0);
+	buf_fini(&b);
+	if (side_get(&r->receiver, MSG_SUBMITTED, 5000, &g) == 0) {
+		status = g.data[0];
+		got_fini(&g);
+	}
+	return (status);
+}
+
+static void
+takes_content_by_descriptor(void)
+{
+	static char big[300000];
+	struct delivery d;
+	struct got g;
+	struct rig r;
+	uint32_t crc;
+	int i, fd;
+
+	memset(big, 'x', sizeof(big));
+	memcpy(big, "Subject: y\r\n\r\n", 14);
+	crc = crc32c(0, big, sizeof(big));
+	rig_start(&r, "");
+	T_OK((fd = memfd_create("m", MFD_CLOEXEC)) != -1);
+	T_OK(pwrite(fd, big, sizeof(big), 4096) == sizeof(big));
+	T_OK(submit_fd(&r, ID1, 1, dup(fd), sizeof(big), crc) == 0);
+	T_OK(submit_fd(&r, ID3, 1, dup(fd), sizeof(big), crc + 1) == 3);
+	T_OK(submit_fd(&r, ID3, 1, fd, sizeof(big) + 1, crc) == 3);
+	T_OK(frame_put(&r.receiver.io, MSG_BIG_FILE, 5, NULL, 0, -1) == 0);
+	T_OK(frame_flush(&r.receiver.io) == 0);
+	T_OK(side_get(&r.receiver, MSG_BIG_FILE_R, 3000, &g) == 0);
+	T_OK(g.fd != -1);
+	T_OK(pwrite(g.fd, big, sizeof(big), 4096) == sizeof(big));
+	T_OK(submit_fd(&r, ID2, 2, dup(g.fd), sizeof(big), crc) == 0);
+	T_OK(submit_fd(&r, ID3, 2, dup(g.fd), sizeof(big), crc + 1) == 3);
+	got_fini(&g);
+	for (i = 0; i < 2; i++) {
+		T_OK(rig_deliver(&r, 3000, &d) == 0);
+		T_OK(d.good && d.length == sizeof(big));
+		rig_outcome(&r, &d, OUTCOME_DONE, "250 ok");
+		delivery_fini(&d);
+	}
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	rig_end(&r);
+}
+
+static void
+warns_of_delay_and_gives_up_in_time(void)
+{
+	unsigned delayed = 0, expired = 0;
+	char asked[256] = "";
+	struct delivery d;
+	struct rig r;
+	int i;
+
+	rig_start(&r, "warn-after = 1s expire = 2s");
+	rig_state(&r, "delivery", "paused");
+	T_OK(rig_submit(&r, ID1, "b@dest.test", "dest.test") == 0);
+	for (i = 0; i < 2; i++) {
+		T_OK(rig_route(&r, asked, "back.test") == 0);
+		T_STR(asked, "a@example.org");
+	}
+	T_OK(rig_says(&r, "queue show " ID1, "unknown id"));
+	rig_state(&r, "delivery", "running");
+	for (i = 0; i < 2 && rig_deliver(&r, 3000, &d) == 0; i++) {
+		delayed += strstr(d.content, "Action: delayed\r\n") != NULL;
+		expired += strstr(d.content, "Status: 4.4.7\r\n") != NULL &&
+		    strstr(d.content, "Action: failed\r\n") != NULL;
+		rig_outcome(&r, &d, OUTCOME_DONE, "250 ok");
+		delivery_fini(&d);
+	}
+	T_OK(delayed == 1 && expired == 1);
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	rig_end(&r);
+}
+
+static void
+lists_many_in_parts_and_flushes_them(void)
+{
+	char id[24], *text, *p;
+	struct delivery d;
+	struct rig r;
+	int i, n = 0;
+
+	rig_start(&r, "");
+	rig_state(&r, "delivery", "paused");
+	for (i = 0; i < 1200; i++) {
+		(void)snprintf(id, sizeof(id), "000000000%04d", i);
+		T_OK(rig_submit(&r, id, "b@dest.test", "dest.test") == 0);
+	}
+	text = rig_command(&r, "queue list");
+	for (p = text; (p = strstr(p, "\"id\":")) != NULL; p++)
+		n++;
+	T_OK(n == 1200 && text[0] == '[' && text[strlen(text) - 1] == ']');
+	free(text);
+	T_OK(rig_says(&r, "queue hold all", "{\"changed\":1200}"));
+	T_OK(rig_says(&r, "queue release all", "{\"changed\":1200}"));
+	rig_state(&r, "delivery", "running");
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	rig_outcome(&r, &d, OUTCOME_SITE, "450 no route");
+	delivery_fini(&d);
+	T_OK(rig_says(&r, "queue flush dest.test", "\"changed\":"));
+	T_OK(rig_says(&r, "queue delete all", "{\"changed\":1200}"));
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	rig_end(&r);
+}
+
+static void
+drops_a_relay_that_answers_nonsense(void)
+{
+	struct delivery d, again;
+	struct rig r;
+
+	rig_start(&r, "");
+	T_OK(rig_submit(&r, ID1, "b@dest.test", "dest.test") == 0);
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	d.env.n_rcpts = 0;
+	rig_outcome(&r, &d, OUTCOME_DONE, "250 ok");
+	d.env.n_rcpts = 1;
+	T_OK(rig_says(&r, "status", "\"delivering\":0"));
+	rig_relay(&r);
+	T_OK(rig_deliver(&r, 3000, &again) == 0);
+	T_OK(again.ref != d.ref);
+	rig_outcome(&r, &again, OUTCOME_DONE, "250 ok");
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	delivery_fini(&d);
+	delivery_fini(&again);
+	rig_end(&r);
+}
+
+static const struct t_case cases[] = {
+	{ "accepts and delivers", accepts_and_delivers },
+	{ "groups the recipients of one site",
+	    groups_the_recipients_of_one_site },
+	{ "tries again after a deferral", tries_again_after_a_deferral },
+	{ "returns what failed to its sender",
+	    returns_what_failed_to_its_sender },
+	{ "shows a double bounce to the postmaster once",
+	    shows_a_double_bounce_to_the_postmaster_once },
+	{ "routing refuses, discards, and NOTIFY=NEVER is silent",
+	    routing_refuses_discards_and_notify_never_is_silent },
+	{ "holds, releases and deletes", holds_releases_and_deletes },
+	{ "a message in hand may be deleted",
+	    a_message_in_hand_may_be_deleted },
+	{ "a dead site costs one probe and no other site",
+	    a_dead_site_costs_one_probe_and_no_other_site },
+	{ "holds what three relays died of", holds_what_three_relays_died_of },
+	{ "finds its messages after kill -9", finds_its_messages_after_kill_9 },
+	{ "takes content by descriptor", takes_content_by_descriptor },
+	{ "warns of delay and gives up in time",
+	    warns_of_delay_and_gives_up_in_time },
+	{ "lists many in parts and flushes them",
+	    lists_many_in_parts_and_flushes_them },
+	{ "drops a relay that answers nonsense",
+	    drops_a_relay_that_answers_nonsense },
+};
+
+T_MAIN(cases)
