@@ -8,4 +8,5 @@ noinst_LTLIBRARIES += %D%/libbase.la
 	%D%/frame.c %D%/frame.h \
 	%D%/json.c %D%/json.h \
 	%D%/log.c %D%/log.h \
+	%D%/milter.c %D%/milter.h \
 	%D%/pack.c %D%/pack.h
