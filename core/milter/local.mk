@@ -1,1 +1,14 @@
-# core/milter
+noinst_LTLIBRARIES += %D%/libmilterc.la
+%C%_libmilterc_la_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
+%C%_libmilterc_la_SOURCES = \
+	%D%/chain.h %D%/chain_int.h \
+	%D%/answer.c \
+	%D%/chain.c \
+	%D%/conn.c \
+	%D%/content.c \
+	%D%/edits.c \
+	%D%/engine.c \
+	%D%/macros.c \
+	%D%/negotiate.c \
+	%D%/record.c \
+	%D%/stage.c

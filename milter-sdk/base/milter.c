@@ -131,13 +131,14 @@ milter_put_options(struct buf *b, const struct milter_options *o)
 	    add32(b, o->protocol);
 	for (i = 0; i < MILTER_STAGES && ok; i++)
 		if (o->lists[i] != NULL)
-			ok = add32(b, (uint32_t)i) && add_string(b, o->lists[i]);
+			ok =
+			    add32(b, (uint32_t)i) && add_string(b, o->lists[i]);
 	return (end(b, at, ok));
 }
 
 int
-milter_put_macros(struct buf *b, char cmd, const struct milter_macro *m,
-    size_t n)
+milter_put_macros(
+    struct buf *b, char cmd, const struct milter_macro *m, size_t n)
 {
 	size_t at, i;
 	bool ok;
@@ -294,8 +295,8 @@ milter_get_connect(const struct milter_packet *pkt, struct milter_connect *k)
 		return (c.n == 0 ? 0 : bad());
 	if (strchr("46L", k->family) == NULL || k->family == '\0' || c.n < 2)
 		return (bad());
-	k->port = (uint16_t)((unsigned char)c.p[0] << 8 |
-	    (unsigned char)c.p[1]);
+	k->port =
+	    (uint16_t)((unsigned char)c.p[0] << 8 | (unsigned char)c.p[1]);
 	c.p += 2;
 	c.n -= 2;
 	if ((k->addr = take_string(&c)) == NULL || c.n != 0)
@@ -307,8 +308,8 @@ milter_get_connect(const struct milter_packet *pkt, struct milter_connect *k)
 }
 
 int
-milter_get_strings(const struct milter_packet *pkt, const char **s, size_t max,
-    size_t *n)
+milter_get_strings(
+    const struct milter_packet *pkt, const char **s, size_t max, size_t *n)
 {
 	struct cursor c = { pkt->data, pkt->len };
 
@@ -379,8 +380,9 @@ milter_get_edit(const struct milter_packet *pkt, struct milter_edit *e)
 	if (indexed || pkt->code == MILTER_ADD_HEADER) {
 		if ((e->value = take_string(&c)) == NULL || e->name[0] == '\0')
 			return (bad());
-	} else if (c.n > 0 && (pkt->code == MILTER_ADD_RCPT_PAR ||
-	               pkt->code == MILTER_CHANGE_FROM)) {
+	} else if (c.n > 0 &&
+	    (pkt->code == MILTER_ADD_RCPT_PAR ||
+	        pkt->code == MILTER_CHANGE_FROM)) {
 		if ((e->value = take_string(&c)) == NULL)
 			return (bad());
 	}
@@ -504,9 +506,12 @@ milter_name_ok(const char *s)
 bool
 milter_value_ok(const char *s)
 {
-	for (; *s != '\0'; s++)
-		if (*s == '\r' || (*s == '\n' && s[1] != ' ' && s[1] != '\t'))
+	for (; *s != '\0'; s++) {
+		if (*s == '\r' && *++s != '\n')
 			return (false);
+		if (*s == '\n' && s[1] != ' ' && s[1] != '\t')
+			return (false);
+	}
 	return (true);
 }
 

@@ -20,12 +20,12 @@
  * or ENOMEM.
  */
 enum {
-	MILTER_HDR = 5,        /* bytes: length and code */
-	MILTER_CHUNK = 65535,  /* payload bytes that every peer accepts */
+	MILTER_HDR = 5,       /* bytes: length and code */
+	MILTER_CHUNK = 65535, /* payload bytes that every peer accepts */
 	MILTER_PAYLOAD_MAX = (1 << 20) - 1, /* largest payload ever read */
-	MILTER_VERSION = 6,    /* spoken by us */
+	MILTER_VERSION = 6,                 /* spoken by us */
 	MILTER_VERSION_MIN = 2,
-	MILTER_STAGES = 7,     /* macro lists */
+	MILTER_STAGES = 7, /* macro lists */
 	MILTER_REPLY_LINES = 32,
 	MILTER_REPLY_LINE = 980 /* bytes of one line of a custom reply */
 };
@@ -37,7 +37,7 @@ enum milter_command { /* MTA to filter */
 	MILTER_HELO = 'H',
 	MILTER_MAIL = 'M',
 	MILTER_RCPT = 'R',
-	MILTER_DATA = 'T',    /* since version 4 */
+	MILTER_DATA = 'T', /* since version 4 */
 	MILTER_HEADER = 'L',
 	MILTER_EOH = 'N',
 	MILTER_BODY = 'B',
@@ -140,18 +140,18 @@ struct milter_macro {
 
 struct milter_connect {
 	const char *hostname;
-	char family;     /* '4', '6', 'L' or 'U' */
-	uint16_t port;   /* host byte order */
+	char family;      /* '4', '6', 'L' or 'U' */
+	uint16_t port;    /* host byte order */
 	const char *addr; /* "" with 'U'; without "IPv6:" */
 };
 
 /* One change asked for at the end of message. */
 struct milter_edit {
-	char code;        /* h i m b + 2 - e q */
-	uint32_t index;   /* i: position from 0; m: which of that name, from 1
-	                     (0 on the wire is read as 1, as Sendmail and
-	                     Postfix do) */
-	const char *name; /* of the field; else the address, or the reason */
+	char code;         /* h i m b + 2 - e q */
+	uint32_t index;    /* i: position from 0; m: which of that name, from 1
+	                      (0 on the wire is read as 1, as Sendmail and
+	                      Postfix do) */
+	const char *name;  /* of the field; else the address, or the reason */
 	const char *value; /* of the field; else the ESMTP arguments, or "" */
 	const char *bytes; /* b */
 	size_t len;
@@ -169,7 +169,8 @@ int milter_put(struct buf *, char code, const void *payload, size_t len)
     __attribute__((__warn_unused_result__));
 int milter_put_options(struct buf *, const struct milter_options *)
     __attribute__((__warn_unused_result__));
-/* milter_put_macros - of the command cmd; those with a NULL value are left out */
+/* milter_put_macros - of the command cmd; those with a NULL value are left out
+ */
 int milter_put_macros(struct buf *, char cmd, const struct milter_macro *,
     size_t n) __attribute__((__warn_unused_result__));
 int milter_put_connect(struct buf *, const struct milter_connect *)
@@ -206,18 +207,19 @@ int milter_get_reply(const struct milter_packet *, struct buf *text)
 
 /* milter_is_edit - is this reply a change, not a verdict? */
 bool milter_is_edit(char code);
-/* milter_edit_action - the action bits of which one must have been negotiated */
+/* milter_edit_action - the action bits of which one must have been negotiated
+ */
 uint32_t milter_edit_action(char code);
 
 /* milter_name_ok - a field name of RFC 5322: 1 to 998 of ftext */
 bool milter_name_ok(const char *);
-/* milter_value_ok - no CR, LF only as a fold (before SP or TAB) */
+/* milter_value_ok - CR only before LF, LF only before SP or TAB (a fold) */
 bool milter_value_ok(const char *);
 /*
  * milter_address - the address in "a@b" or "<a@b>"; false when it is empty
  * (unless null_ok), over 1,000 bytes or holds blanks, controls or brackets.
  */
-bool milter_address(const char *, bool null_ok, const char **addr_r,
-    size_t *len_r);
+bool milter_address(
+    const char *, bool null_ok, const char **addr_r, size_t *len_r);
 
 #endif

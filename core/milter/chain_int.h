@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef CORE_MILTER_CHAIN_INT_H
+#define CORE_MILTER_CHAIN_INT_H
+
+#include "core/milter/chain.h"
+#include "milter-sdk/base/milter.h"
+
+#include <event2/event.h>
+#include <stdint.h>
+
+/*
+ * Inside the chain engine.
+ *
+ *   chain   one SMTP session: the question in hand, the milters in order
+ *   link    one milter of that session: what it has been told and answered
+ *   conn    the link's connection: socket, buffers, negotiated options
+ *   view    the message as the next milter sees it
+ *
+ * A question goes from link to link (chain_step).  A link says whether it is
+ * done or waits; whatever happens on its connection ends in chain_wake(), which
+ * goes on if the question waits for that link.  The answer is given last, by
+ * the outermost function, because it may free the chain.
+ */
+enum {
+	LINK_EXPECT_MAX = 16,       /* kinds of answer due at one time */
+	LINK_STAGES_MAX = 48,       /* stages noted for the record */
+	LINK_EDITS_MAX = 20000,     /* changes by one milter to one message */
+	LINK_EDIT_BYTES = 4 << 20,  /* of them, without bodies */
+	LINK_NOTES_MAX = 64,        /* edits noted for the record */
+	NOTE_TEXT = 200,            /* bytes of each text in the record */
+	CONN_OUT_HIGH = 256 << 10,  /* bytes queued before body waits */
+	CHAIN_TOTAL_MS = 300 * 1000 /* content phase, the whole chain */
+};
+
+enum question {
+	Q_NONE,
+	Q_CONNECT,
+	Q_HELO,
+	Q_MAIL,
+	Q_RCPT,
+	Q_DATA,
+	Q_MESSAGE,
+	Q_UNKNOWN
+};
+
+/* A milter's run-time state; lives as long as the engine. */
+struct mstate {
+	struct mstate *next;
+	char *name;
+	bool present; /* in the current settings */
+	bool has_override;
+	enum milter_mode override;
+	uint64_t sessions, calls, failures, fail_opens;
+	uint64_t accepts, rejects, tempfails, discards, quarantines, shutdowns;
+	uint64_t answers, total_us, max_us; /* latency of stages */
+};
+
+struct host { /* a name that an endpoint uses */
+	struct host *next;
+	char *name;
+	uint8_t addr[16];
+	bool v6;
+};
+
+struct engine {
+	struct event_base *base;
+	struct settings *settings;
+	struct mstate *milters;
+	struct host *hosts;
+	void (*alarm)(void *, const char *, const char *);
+	void *alarm_arg;
+};
+
+enum conn_phase { CONN_CONNECTING, CONN_NEGOTIATING, CONN_READY };
+
+struct conn {
+	struct link *link;
+	size_t endpoint;
+	int fd;
+	bool inet;
+	enum conn_phase phase;
+	struct event *ev_read, *ev_write, *timer;
+	struct buf in, out;
+	size_t out_off;
+	uint64_t deadline_us; /* of the phase, or of the message; 0 none */
+	struct milter_options opts;
+	char *lists[MILTER_STAGES]; /* owned copies of opts.lists */
+};
+
+struct expect {
+	char cmd;
+	unsigned n;
+};
+
+struct stage_note {
+	char cmd;
+	char reply;  /* '-' no answer was due */
+	unsigned n;  /* equal ones in a row */
+	uint64_t us; /* in total */
+	char *text;  /* of a custom reply, or NULL */
+};
+
+struct edit {
+	struct milter_edit e; /* strings owned */
+};
+
+struct edit_list {
+	struct edit *v;
+	size_t n, cap;
+	size_t bytes;
+	struct buf body; /* all pieces of 'b' */
+	bool has_body;
+	bool body_cr; /* last byte taken was a bare CR so far */
+};
+
+struct edit_note {
+	char code;
+	char *what, *before, *after;
+};
+
+enum outcome_kind {
+	OUT_NONE, /* nothing said yet */
+	OUT_CONTINUE,
+	OUT_ACCEPT,
+	OUT_REJECT,
+	OUT_TEMPFAIL,
+	OUT_DISCARD,
+	OUT_SHUTDOWN
+};
+
+struct outcome {
+	enum outcome_kind kind;
+	char *reply; /* custom text, or NULL */
+};
+
+struct link {
+	struct chain *chain;
+	const struct milter_conf *conf;
+	struct mstate *state;
+	enum milter_mode mode;
+	bool skipped; /* by a rule, or draining when we began */
+	bool authoriser;
+	struct conn *conn;
+	size_t endpoint; /* the one to try next */
+
+	/* the session, on this connection */
+	bool sent_connect;
+	unsigned sent_helo;   /* serial of the HELO shown; 0 none */
+	bool out;             /* accepted the session: not asked again */
+	bool poisoned;        /* broke the protocol: not used again */
+	bool failed;          /* until the next MAIL */
+	char *why;            /* of the failure */
+	bool noted_open;      /* fail-open told for this message */
+	uint32_t sent_macros; /* stages (bits) that had a set on this conn */
+
+	/* the message */
+	bool open; /* MAIL shown: owes an end or ABORT */
+	bool sent_mail, sent_data;
+	bool done; /* its verdict on the message is in */
+	bool skip_rcpt;
+	unsigned rcpts;         /* shown */
+	struct outcome verdict; /* sticky: reject... at MAIL, discard */
+
+	/* the question in hand */
+	bool asked;
+	struct outcome now; /* what it answered */
+	struct expect expect[LINK_EXPECT_MAX];
+	size_t n_expect;
+	uint64_t sent_us; /* when the wait began */
+
+	/* content */
+	size_t body_off;
+	bool pumping; /* content not all queued */
+	bool skip_body;
+	bool sent_body;
+	struct edit_list edits;
+	char *quarantine; /* reason, until the verdict counts */
+
+	/* record */
+	struct stage_note stages[LINK_STAGES_MAX];
+	size_t n_stages;
+	struct edit_note notes[LINK_NOTES_MAX];
+	size_t n_notes;
+	size_t n_edits;          /* made, noted or not */
+	enum outcome_kind final; /* for the summary */
+	uint64_t final_us;
+};
+
+/* The message as the next milter sees it.  Parts not owned are borrowed from
+ * the receiver's message and envelope. */
+struct view {
+	struct field *fields;
+	size_t n_fields;
+	bool own_fields;
+	const char *body;
+	size_t body_len;
+	struct buf mem; /* a replaced body */
+	bool own_body;
+	struct envelope *env;
+	bool own_env;
+	uint32_t flags; /* ENV_* to add */
+};
+
+struct chain {
+	struct engine *engine;
+	struct settings *settings;
+	const struct policy *policy;
+	const struct chain_facts *facts;
+	struct link *links;
+	size_t n_links;
+
+	enum question q;
+	chain_done_fn *done;
+	void *arg;
+	size_t at;    /* link being asked */
+	bool answered;
+	struct event *defer;
+	struct chain_answer answer;
+	char *ans_reply, *ans_milter;
+
+	unsigned helo; /* serial of the current HELO */
+	bool has_auth_session, has_auth_message, auth_rcpt;
+	struct outcome session; /* reject... at CONNECT or HELO */
+	const char *session_by;
+	struct outcome message; /* sticky verdict on the message */
+	const char *message_by;
+	bool in_message;
+	bool message_seen; /* a first MAIL: later ones clear the record */
+	char *held_reason;
+	const char *held_by;
+
+	/* arguments of the question; borrowed until it is answered */
+	char id[ENV_ID_MAX];
+	char *sender; /* "<a@b>" */
+	char **mail_args;
+	size_t n_mail_args;
+	const char *rcpt;
+	const char *const *rcpt_args;
+	size_t n_rcpt_args;
+	const struct route *route;
+	const char *refused;
+	const char *line;
+	unsigned n_rcpts; /* accepted so far, for {nrcpts} */
+	struct message *msg;
+	struct envelope *env;
+	struct view view;
+	uint64_t content_us; /* end of the whole chain's time */
+
+	char *summary;
+};
+
+/* chain.c */
+void chain_wake(struct link *); /* its question may go on; maybe answers */
+uint64_t now_us(void);
+
+/* engine.c */
+struct mstate *engine_state(struct engine *, const char *name);
+enum milter_mode engine_effective(
+    const struct mstate *, const struct milter_conf *);
+const struct host *engine_host(
+    const struct engine *, const char *name, bool want_v6);
+void engine_alarm(struct engine *, const char *milter, const char *why);
+
+/* conn.c */
+int conn_get(struct link *);   /* begin to connect; 0 or -1 */
+void conn_put(struct link *);  /* QUIT and close; seam for a pool */
+void conn_drop(struct link *); /* close without a word */
+int conn_flush(struct conn *);
+void conn_arm(struct conn *);  /* (re)start the timer */
+void conn_idle(struct conn *); /* nothing is due: free buffers */
+bool conn_ready(const struct link *);
+
+/* negotiate.c */
+int negotiate_offer(struct conn *);
+int negotiate_answer(
+    struct conn *, const struct milter_packet *, const char **why_r);
+
+/* macros.c */
+int macros_put(struct link *, char cmd);
+
+/* stage.c: everything but content */
+int link_ask(struct link *); /* 1 waits, 0 done, -1 failed */
+void link_packet(struct link *, const struct milter_packet *);
+int link_expect(struct link *, char cmd, unsigned n);
+void link_settle(struct link *, char cmd, struct outcome *);
+bool link_waits(const struct link *);
+void link_reset_message(struct link *);
+void link_abort(struct link *);
+/* link_fail - close, note, log; poison when it broke the protocol */
+void link_fail(struct link *, bool poison, const char *fmt, ...)
+    __attribute__((__format__(printf, 3, 4)));
+int put_missing(struct link *); /* CONNECT, HELO, MAIL as needed */
+
+/* content.c */
+int content_begin(struct link *);
+int content_pump(struct link *);
+int content_commit(struct link *); /* its edits into the view */
+
+/* edits.c */
+int edits_add(struct edit_list *, const struct milter_edit *, uint64_t max);
+void edits_clear(struct edit_list *);
+int edits_apply(struct link *, struct view *, bool dry);
+void view_init(struct view *, struct message *, struct envelope *);
+void view_fini(struct view *);
+/* view_store - what the milters made of it into the receiver's own */
+void view_store(struct view *, struct message *, struct envelope *);
+
+/* answer.c */
+void outcome_clear(struct outcome *);
+void outcome_move(struct outcome *to, struct outcome *from);
+int outcome_of(const struct milter_packet *, struct outcome *);
+enum chain_verdict outcome_verdict(enum outcome_kind);
+const char *outcome_text(const struct outcome *, bool at_connect);
+const char *outcome_word(enum outcome_kind);
+enum outcome_kind failure_outcome(enum fail_action);
+
+/* record.c */
+void record_stage(
+    struct link *, char cmd, char reply, uint64_t us, const char *text);
+void record_edit(struct link *, char code, const char *what, const char *before,
+    size_t before_len, const char *after, size_t after_len);
+void record_clear(struct link *);
+void record_final(struct link *, enum outcome_kind);
+
+#endif

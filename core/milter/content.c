@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * content - DATA, header, body and end of message in one batch
+ *
+ * All of it leaves in as few writes as the socket takes; only a body of several
+ * chunks waits for the first chunk's answer when the milter may say "skip".
+ * The limit for the end of message begins with the batch, and neither progress
+ * nor anything else moves it.
+ */
+
+#include "core/milter/chain_int.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* put_simple - macros of the stage and a command without payload */
+static int
+put_simple(struct link *l, char cmd, uint32_t no, uint32_t nr)
+{
+	uint32_t protocol = l->conn->opts.protocol;
+
+	if (macros_put(l, cmd) == -1)
+		return (-1);
+	if ((protocol & no) != 0)
+		return (0);
+	l->state->calls++;
+	if (milter_put(&l->conn->out, cmd, NULL, 0) == -1)
+		return (-1);
+	if ((protocol & nr) == 0)
+		return (link_expect(l, cmd, 1));
+	record_stage(l, cmd, '-', 0, NULL);
+	return (0);
+}
+
+/*
+ * put_field - name and value as milters know them: folds as LF, and without the
+ * one blank after the colon unless blanks were asked for.
+ */
+static int
+put_field(struct link *l, const struct field *f, struct buf *b)
+{
+	const char *s = f->value, *cr;
+	size_t n = f->value_len, k;
+
+	b->len = 0;
+	if (n > 0 && s[0] == ' ' &&
+	    (l->conn->opts.protocol & MILTER_LEADING_SPACE) == 0) {
+		s++;
+		n--;
+	}
+	if (buf_add(b, f->name, strlen(f->name) + 1) == -1)
+		return (-1);
+	while (n > 0) {
+		cr = memmem(s, n, "\r\n", 2);
+		k = cr != NULL ? (size_t)(cr - s) : n;
+		if (buf_add(b, s, k) == -1)
+			return (-1);
+		s += k;
+		n -= k;
+		if (cr != NULL) {
+			s++;
+			n--;
+			if (buf_add(b, s, 1) == -1)
+				return (-1);
+			s++;
+			n--;
+		}
+	}
+	if (buf_add(b, "", 1) == -1)
+		return (-1);
+	return (milter_put(&l->conn->out, MILTER_HEADER, b->data, b->len));
+}
+
+static int
+put_header(struct link *l)
+{
+	const struct view *v = &l->chain->view;
+	struct buf b = BUF_INIT(MILTER_CHUNK);
+	unsigned n = 0;
+	size_t i;
+
+	for (i = 0; i < v->n_fields; i++) {
+		if (v->fields[i].hidden)
+			continue;
+		if (put_field(l, &v->fields[i], &b) == -1) {
+			buf_fini(&b);
+			return (-1);
+		}
+		n++;
+	}
+	buf_fini(&b);
+	l->state->calls += n;
+	if ((l->conn->opts.protocol & MILTER_NR_HEADER) == 0)
+		return (link_expect(l, MILTER_HEADER, n));
+	if (n > 0)
+		record_stage(l, MILTER_HEADER, '-', 0, NULL);
+	return (0);
+}
+
+int
+content_begin(struct link *l)
+{
+	struct chain *c = l->chain;
+	uint32_t protocol = l->conn->opts.protocol;
+	uint64_t deadline = now_us() + l->conf->message_ms * 1000;
+
+	/* libmilter would silently ignore all that follows */
+	if (l->rcpts == 0 && (protocol & MILTER_NO_RCPT) == 0) {
+		errno = EPROTO;
+		return (-1);
+	}
+	l->conn->deadline_us =
+	    deadline < c->content_us ? deadline : c->content_us;
+	if (!l->sent_data && l->conn->opts.version >= 4 &&
+	    put_simple(l, MILTER_DATA, MILTER_NO_DATA, MILTER_NR_DATA) == -1)
+		return (-1);
+	l->sent_data = true;
+	if ((protocol & MILTER_NO_HEADERS) == 0 && put_header(l) == -1)
+		return (-1);
+	if (put_simple(l, MILTER_EOH, MILTER_NO_EOH, MILTER_NR_EOH) == -1)
+		return (-1);
+	l->body_off = 0;
+	l->pumping = true;
+	return (content_pump(l));
+}
+
+/* body_waits - must the answer to a chunk come before the next one? */
+static bool
+body_waits(const struct link *l)
+{
+	uint32_t protocol = l->conn->opts.protocol;
+
+	return (l->sent_body && (protocol & MILTER_CAN_SKIP) != 0 &&
+	    (protocol & MILTER_NR_BODY) == 0 && l->n_expect > 0);
+}
+
+/* content_pump - queue body chunks while there is room, then the end */
+int
+content_pump(struct link *l)
+{
+	const struct view *v = &l->chain->view;
+	struct conn *k = l->conn;
+	uint32_t protocol = k->opts.protocol;
+	size_t n;
+
+	while ((protocol & MILTER_NO_BODY) == 0 && !l->skip_body &&
+	    l->body_off < v->body_len) {
+		if (k->out.len >= CONN_OUT_HIGH) {
+			if (conn_flush(k) == -1)
+				return (-1);
+			if (k->out.len > 0)
+				return (0); /* until the socket took it all */
+		}
+		if (body_waits(l))
+			return (conn_flush(k));
+		n = v->body_len - l->body_off;
+		if (n > MILTER_CHUNK)
+			n = MILTER_CHUNK;
+		if (milter_put(
+		        &k->out, MILTER_BODY, v->body + l->body_off, n) == -1)
+			return (-1);
+		l->body_off += n;
+		l->sent_body = true;
+		l->state->calls++;
+		if ((protocol & MILTER_NR_BODY) != 0)
+			record_stage(l, MILTER_BODY, '-', 0, NULL);
+		else if (link_expect(l, MILTER_BODY, 1) == -1)
+			return (-1);
+	}
+	l->pumping = false;
+	if (put_simple(l, MILTER_EOM, 0, 0) == -1)
+		return (-1);
+	conn_arm(k);
+	return (conn_flush(k));
+}
+
+/* content_commit - the verdict is in and lets the message pass: its edits count
+ * now, all or none.  In shadow they are only noted. */
+int
+content_commit(struct link *l)
+{
+	struct chain *c = l->chain;
+	bool shadow = l->mode == MODE_SHADOW;
+	size_t i;
+	int r;
+
+	r = edits_apply(l, &c->view, shadow);
+	for (i = 0; r == 0 && i < l->edits.n; i++) {
+		const struct milter_edit *e = &l->edits.v[i].e;
+		char *reason;
+
+		if (e->code != MILTER_QUARANTINE)
+			continue;
+		l->state->quarantines++;
+		if (shadow || c->held_reason != NULL)
+			continue;
+		if ((reason = strdup(e->name)) == NULL) {
+			r = -1;
+			break;
+		}
+		c->held_reason = reason;
+		c->held_by = l->conf->name;
+	}
+	edits_clear(&l->edits);
+	return (r);
+}

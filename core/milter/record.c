@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * record - what each milter answered and changed, for the decision record, the
+ * log and the statistics.  Text from milters is escaped, cut and counted, so
+ * that no milter makes a record large.
+ */
+
+#include "core/milter/chain_int.h"
+#include "milter-sdk/base/json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SUMMARY_MAX = 4096 };
+
+static void
+count_verdict(struct mstate *s, char reply, const char *text)
+{
+	switch (reply) {
+	case MILTER_ACCEPT:
+		s->accepts++;
+		break;
+	case MILTER_REJECT:
+		s->rejects++;
+		break;
+	case MILTER_TEMPFAIL:
+		s->tempfails++;
+		break;
+	case MILTER_DISCARD:
+		s->discards++;
+		break;
+	case MILTER_SHUTDOWN:
+		s->shutdowns++;
+		break;
+	case MILTER_REPLYCODE:
+		if (text != NULL && text[0] == '4')
+			s->tempfails++;
+		else
+			s->rejects++;
+		break;
+	default:
+		break;
+	}
+}
+
+/* record_stage - one answer (or '-': none was due) */
+void
+record_stage(
+    struct link *l, char cmd, char reply, uint64_t us, const char *text)
+{
+	struct mstate *s = l->state;
+	struct stage_note *n;
+
+	if (reply != '-') {
+		s->answers++;
+		s->total_us += us;
+		if (us > s->max_us)
+			s->max_us = us;
+		count_verdict(s, reply, text);
+	}
+	n = l->n_stages > 0 ? &l->stages[l->n_stages - 1] : NULL;
+	if (n != NULL && n->cmd == cmd && n->reply == reply && text == NULL &&
+	    n->text == NULL) {
+		n->n++;
+		n->us += us;
+		return;
+	}
+	if (l->n_stages == LINK_STAGES_MAX)
+		return;
+	n = &l->stages[l->n_stages++];
+	n->cmd = cmd;
+	n->reply = reply;
+	n->n = 1;
+	n->us = us;
+	n->text = text != NULL ? strdup(text) : NULL;
+}
+
+/* clip - a copy cut to NOTE_TEXT bytes, or NULL */
+static char *
+clip(const char *s, size_t n)
+{
+	if (s == NULL)
+		return (NULL);
+	return (strndup(s, n < NOTE_TEXT ? n : NOTE_TEXT));
+}
+
+void
+record_edit(struct link *l, char code, const char *what, const char *before,
+    size_t before_len, const char *after, size_t after_len)
+{
+	struct edit_note *n;
+
+	l->n_edits++;
+	if (l->n_notes == LINK_NOTES_MAX)
+		return;
+	n = &l->notes[l->n_notes++];
+	n->code = code;
+	n->what = clip(what, strlen(what));
+	n->before = clip(before, before_len);
+	n->after = clip(after, after_len);
+}
+
+void
+record_clear(struct link *l)
+{
+	while (l->n_stages > 0)
+		free(l->stages[--l->n_stages].text);
+	while (l->n_notes > 0) {
+		struct edit_note *n = &l->notes[--l->n_notes];
+
+		free(n->what);
+		free(n->before);
+		free(n->after);
+	}
+	l->n_edits = 0;
+	l->final = OUT_NONE;
+	l->final_us = 0;
+}
+
+/* record_final - what became of the message at this milter, and how long all
+ * its answers took */
+void
+record_final(struct link *l, enum outcome_kind kind)
+{
+	size_t i;
+
+	l->final = kind;
+	l->final_us = 0;
+	for (i = 0; i < l->n_stages; i++)
+		l->final_us += l->stages[i].us;
+}
+
+static const char *
+stage_name(char cmd)
+{
+	switch (cmd) {
+	case MILTER_CONNECT:
+		return ("connect");
+	case MILTER_HELO:
+		return ("helo");
+	case MILTER_MAIL:
+		return ("mail");
+	case MILTER_RCPT:
+		return ("rcpt");
+	case MILTER_DATA:
+		return ("data");
+	case MILTER_HEADER:
+		return ("header");
+	case MILTER_EOH:
+		return ("eoh");
+	case MILTER_BODY:
+		return ("body");
+	case MILTER_UNKNOWN:
+		return ("unknown");
+	default:
+		return ("eom");
+	}
+}
+
+static const char *
+reply_name(char reply)
+{
+	switch (reply) {
+	case MILTER_CONTINUE:
+		return ("continue");
+	case MILTER_ACCEPT:
+		return ("accept");
+	case MILTER_REJECT:
+		return ("reject");
+	case MILTER_TEMPFAIL:
+		return ("tempfail");
+	case MILTER_DISCARD:
+		return ("discard");
+	case MILTER_SHUTDOWN:
+		return ("shutdown");
+	case MILTER_SKIP:
+		return ("skip");
+	case MILTER_REPLYCODE:
+		return ("reply");
+	default:
+		return ("none");
+	}
+}
+
+static const char *
+edit_name(char code)
+{
+	switch (code) {
+	case MILTER_ADD_HEADER:
+		return ("add-header");
+	case MILTER_INSERT_HEADER:
+		return ("insert-header");
+	case MILTER_CHANGE_HEADER:
+		return ("change-header");
+	case MILTER_REPLACE_BODY:
+		return ("replace-body");
+	case MILTER_ADD_RCPT:
+	case MILTER_ADD_RCPT_PAR:
+		return ("add-rcpt");
+	case MILTER_DEL_RCPT:
+		return ("delete-rcpt");
+	case MILTER_CHANGE_FROM:
+		return ("change-from");
+	default:
+		return ("quarantine");
+	}
+}
+
+static int
+put_ms(struct buf *b, uint64_t us)
+{
+	return (buf_addf(b, ",\"ms\":%llu.%03llu",
+	    (unsigned long long)(us / 1000), (unsigned long long)(us % 1000)));
+}
+
+static int
+put_stages(const struct link *l, struct buf *b)
+{
+	size_t i;
+
+	if (json_key(b, "stages") == -1 || buf_add(b, "[", 1) == -1)
+		return (-1);
+	for (i = 0; i < l->n_stages; i++) {
+		const struct stage_note *n = &l->stages[i];
+
+		if (buf_addf(b, "%s{\"stage\":\"%s\",\"reply\":\"%s\"",
+		        i > 0 ? "," : "", stage_name(n->cmd),
+		        reply_name(n->reply)) == -1 ||
+		    put_ms(b, n->us) == -1 ||
+		    (n->n > 1 && buf_addf(b, ",\"count\":%u", n->n) == -1) ||
+		    (n->text != NULL &&
+		        json_kv_str(b, "text", n->text) == -1) ||
+		    buf_add(b, "}", 1) == -1)
+			return (-1);
+	}
+	return (buf_add(b, "]", 1));
+}
+
+static int
+put_edits(const struct link *l, struct buf *b)
+{
+	size_t i;
+
+	if (l->n_edits == 0)
+		return (0);
+	if (json_key(b, "edits") == -1 || buf_add(b, "[", 1) == -1)
+		return (-1);
+	for (i = 0; i < l->n_notes; i++) {
+		const struct edit_note *n = &l->notes[i];
+
+		if (buf_addf(b, "%s{\"edit\":\"%s\"", i > 0 ? "," : "",
+		        edit_name(n->code)) == -1 ||
+		    (n->what != NULL && json_kv_str(b, "of", n->what) == -1) ||
+		    (n->before != NULL &&
+		        json_kv_str(b, "before", n->before) == -1) ||
+		    (n->after != NULL &&
+		        json_kv_str(b, "after", n->after) == -1) ||
+		    buf_add(b, "}", 1) == -1)
+			return (-1);
+	}
+	if (buf_add(b, "]", 1) == -1)
+		return (-1);
+	return (json_kv_num(b, "n_edits", l->n_edits));
+}
+
+static const char *
+mode_name(const struct link *l)
+{
+	static const char *const names[] = { "enforce", "shadow", "off",
+		"drain" };
+
+	return (l->skipped ? "skipped" : names[l->mode]);
+}
+
+static int
+put_link(const struct link *l, struct buf *b)
+{
+	const struct milter_conf *m = l->conf;
+	size_t ep = l->endpoint < m->n_endpoints ? l->endpoint : 0;
+
+	if (buf_add(b, "{", 1) == -1 || json_kv_str(b, "name", m->name) == -1 ||
+	    json_kv_str(b, "endpoint",
+	        m->n_endpoints > 0 ? m->endpoints[ep].text : "") == -1 ||
+	    json_kv_str(b, "mode", mode_name(l)) == -1 ||
+	    json_kv_str(b, "verdict", outcome_word(l->final)) == -1 ||
+	    put_stages(l, b) == -1 || put_edits(l, b) == -1)
+		return (-1);
+	if (l->failed && l->why != NULL &&
+	    json_kv_str(b, "failure", l->why) == -1)
+		return (-1);
+	return (buf_add(b, "}", 1));
+}
+
+int
+chain_record(const struct chain *c, struct buf *out)
+{
+	size_t i;
+
+	if (buf_add(out, "[", 1) == -1)
+		return (-1);
+	for (i = 0; i < c->n_links; i++)
+		if ((i > 0 && buf_add(out, ",", 1) == -1) ||
+		    put_link(&c->links[i], out) == -1)
+			return (-1);
+	return (buf_add(out, "]", 1));
+}
+
+const char *
+chain_summary(const struct chain *cc)
+{
+	/* The text is a cache, not part of the chain's meaning. */
+	struct chain *c = (struct chain *)(uintptr_t)cc;
+	struct buf b = BUF_INIT(SUMMARY_MAX);
+	const struct link *l;
+	size_t i;
+	int r = 0;
+
+	for (i = 0; i < c->n_links && r == 0; i++) {
+		l = &c->links[i];
+		if (l->skipped || l->mode == MODE_OFF)
+			continue;
+		r = buf_addf(&b, "%s%s=%s", b.len > 0 ? " " : "", l->conf->name,
+		    l->failed ? "failed" : outcome_word(l->final));
+		if (r == 0 && l->final_us >= 1000)
+			r = buf_addf(&b, "(%llums)",
+			    (unsigned long long)(l->final_us / 1000));
+		if (r == 0 && l->mode == MODE_SHADOW)
+			r = buf_addf(&b, "[shadow]");
+	}
+	free(c->summary);
+	c->summary = buf_take(&b, NULL);
+	return (c->summary != NULL ? c->summary : "");
+}
