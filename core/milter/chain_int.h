@@ -212,7 +212,7 @@ struct chain {
 	enum question q;
 	chain_done_fn *done;
 	void *arg;
-	size_t at;    /* link being asked */
+	size_t at; /* link being asked */
 	bool answered;
 	struct event *defer;
 	struct chain_answer answer;

@@ -1,6 +1,7 @@
 # A unit test is one program NAME_test.c that prints TAP (tests/lib/t.h).
 unit_tests = %D%/buf_test %D%/frame_test
 unit_tests += %D%/cidr_test %D%/conf_test %D%/crc32c_test
+unit_tests += %D%/chain_test
 unit_tests += %D%/json_test
 unit_tests += %D%/queue_test
 unit_tests += %D%/settings_test
@@ -28,3 +29,9 @@ TESTS += $(unit_tests)
 %C%_map_test_LDADD = milter-sdk/map/libmap.la milter-sdk/base/libbase.la $(DB_LIBS)
 %C%_route_test_LDADD = core/route/libroute.la core/smtp/libsmtp.la milter-sdk/base/libbase.la
 %C%_spool_tool_test_LDADD = core/spool/libspooltool.la core/spool/libspool.la core/smtp/libsmtp.la milter-sdk/base/libbase.la
+
+# The chain engine, against scripted milters on threads.
+EXTRA_DIST += %D%/chain_lib.h %D%/fake_milter.h
+%C%_chain_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
+%C%_chain_test_LDADD = core/milter/libmilterc.la core/conf/libconf.la \
+	core/smtp/libsmtp.la milter-sdk/base/libbase.la $(EVENT_LIBS) -lpthread
