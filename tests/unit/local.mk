@@ -9,6 +9,7 @@ unit_tests += %D%/spool_test
 unit_tests += %D%/spool_tool_test
 unit_tests += %D%/id_test
 unit_tests += %D%/map_test %D%/route_test
+unit_tests += %D%/sdk_test %D%/access_test
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 
@@ -35,3 +36,7 @@ EXTRA_DIST += %D%/chain_lib.h %D%/fake_milter.h
 %C%_chain_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
 %C%_chain_test_LDADD = core/milter/libmilterc.la core/conf/libconf.la \
 	core/smtp/libsmtp.la milter-sdk/base/libbase.la $(EVENT_LIBS) -lpthread
+
+%C%_sdk_test_LDADD = milter-sdk/src/libmilldam.la
+%C%_access_test_LDADD = milters/access/libaccess.la \
+	milter-sdk/base/libbase.la milter-sdk/src/libmilldam.la

@@ -225,7 +225,7 @@ const void *mill_settings(const struct mill_txn *);
  * verdict: MILL_REJECT for code 500..599, MILL_TEMPFAIL for 400..499.
  *	return (mill_reply(txn, 550, "5.7.1", "%s: no such user", rcpt));
  * xcode is an enhanced status code of the same class (RFC 3463), or NULL.  LF
- *in the text begins another line (at most 32 of 500 bytes; more is cut);
+ *in the text begins another line (at most 32 of 480 bytes; more is cut);
  *control bytes become '?'; '%' needs no care.  421 also ends the SMTP session.
  * A wrong code or xcode is a fault of the filter: it is logged, and the MTA's
  * default text is used.

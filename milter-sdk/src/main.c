@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * main - command line, settings, signals and the way into the background
+ *
+ * libmilter takes SIGHUP for a stop, in a thread of its own that waits for it.
+ * Linux gives a signal of the process to its first thread if that does not
+ * block it: so libmilter runs in other threads and this one never blocks.
+ */
+
+#include "milter-sdk/base/log.h"
+#include "milter-sdk/src/sdk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { STOP_MS = 10000 }; /* for the messages in hand */
+
+struct options {
+	const char *socket, *settings, *pidfile, *user, *log;
+	bool check, detach, verbose, help;
+};
+
+static int wake[2] = { -1, -1 };
+
+static const char *const type_names[] = { "text", "path", "yes|no", "number",
+	"size", "time", "word", "{list}", "{networks}" };
+
+static void
+print_help(const struct mill_filter *f)
+{
+	const struct mill_option *o;
+	size_t i;
+
+	printf(
+	    "%s %s\n"
+	    "usage: %s -p SOCKET [-c FILE] [-f | -d] [-P PIDFILE] [-u USER]\n"
+	    "       [-l stderr|syslog|json] [-v]\n"
+	    "       %s -n [-c FILE]\n",
+	    f->name, f->version != NULL ? f->version : "", f->name, f->name);
+	for (o = f->options; o != NULL && o->name != NULL; o++) {
+		if (o == f->options)
+			puts("\nSettings:");
+		printf("  %s = ", o->name);
+		for (i = 0; o->type == MILL_WORD && o->words[i] != NULL; i++)
+			printf("%s%s", i > 0 ? "|" : "", o->words[i]);
+		if (o->type != MILL_WORD)
+			fputs(type_names[o->type], stdout);
+		if (o->value != NULL)
+			printf("  (default %s)", o->value);
+		printf("\n      %s\n", o->help != NULL ? o->help : "");
+	}
+}
+
+static int
+usage(const struct mill_filter *f, const char *why)
+{
+	fprintf(stderr,
+	    "%s: %s\nusage: %s -p SOCKET [-c FILE] [-n] [-f | -d] [-P PIDFILE] "
+	    "[-u USER]\n       [-l stderr|syslog|json] [-v] [-h]\n",
+	    f->name, why, f->name);
+	return (EX_USAGE);
+}
+
+/* parse - 0, or -1 for a letter that does not exist (getopt has said so) */
+static int
+parse(struct options *o, int argc, char **argv)
+{
+	int c;
+
+	while ((c = getopt(argc, argv, "p:c:nfdP:u:l:vh")) != -1)
+		switch (c) {
+		case 'p':
+			o->socket = optarg;
+			break;
+		case 'c':
+			o->settings = optarg;
+			break;
+		case 'n':
+			o->check = true;
+			break;
+		case 'f':
+			o->detach = false;
+			break;
+		case 'd':
+			o->detach = true;
+			break;
+		case 'P':
+			o->pidfile = optarg;
+			break;
+		case 'u':
+			o->user = optarg;
+			break;
+		case 'l':
+			o->log = optarg;
+			break;
+		case 'v':
+			o->verbose = true;
+			break;
+		case 'h':
+			o->help = true;
+			break;
+		default:
+			return (-1);
+		}
+	return (0);
+}
+
+/* read_settings - NULL after all mistakes were given to say */
+static struct loaded *
+read_settings(const struct mill_filter *f, const char *path,
+    void (*say)(const char *line), int *status_r)
+{
+	struct buf errors = BUF_INIT(1 << 20);
+	struct loaded *l = loaded_read(f, path, NULL, &errors);
+	char *line, *rest = NULL;
+
+	*status_r = l == NULL && errno != 0 ? EX_TEMPFAIL : EX_CONFIG;
+	if (l == NULL && errors.len == 0)
+		say(strerror(errno));
+	if (errors.data != NULL)
+		for (line = strtok_r(errors.data, "\n", &rest); line != NULL;
+		     line = strtok_r(NULL, "\n", &rest))
+			say(line);
+	buf_fini(&errors);
+	return (l);
+}
+
+static void
+say_stderr(const char *line)
+{
+	fprintf(stderr, "%s\n", line);
+}
+
+static void
+say_log(const char *line)
+{
+	log_err("settings: %s", line);
+}
+
+static int
+become(const char *name)
+{
+	struct passwd *pw = getpwnam(name);
+
+	if (pw == NULL) {
+		log_err("user: %s: not found", name);
+		return (-1);
+	}
+	if (geteuid() == pw->pw_uid && getegid() == pw->pw_gid)
+		return (0);
+	if (initgroups(name, pw->pw_gid) == -1 || setgid(pw->pw_gid) == -1 ||
+	    setuid(pw->pw_uid) == -1) {
+		log_err("user: %s: %s", name, strerror(errno));
+		return (-1);
+	}
+	return (0);
+}
+
+static int
+open_pidfile(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+
+	if (fd == -1)
+		log_err("pidfile: %s: %s", path, strerror(errno));
+	return (fd);
+}
+
+static void
+write_pid(int fd)
+{
+	if (fd == -1)
+		return;
+	if (ftruncate(fd, 0) == -1 || dprintf(fd, "%d\n", (int)getpid()) < 0)
+		log_warning("pidfile: %s", strerror(errno));
+	(void)close(fd);
+}
+
+/*
+ * detach - the child returns with a descriptor to close (after a byte: ready);
+ * the parent waits for it and ends
+ */
+static int
+detach(void)
+{
+	int pipe_fd[2], null;
+	char c;
+
+	if (pipe2(pipe_fd, O_CLOEXEC) == -1)
+		return (-1);
+	switch (fork()) {
+	case -1:
+		return (-1);
+	case 0:
+		break;
+	default:
+		(void)close(pipe_fd[1]);
+		_exit(read(pipe_fd[0], &c, 1) == 1 ? EX_OK : EX_TEMPFAIL);
+	}
+	(void)close(pipe_fd[0]);
+	(void)setsid();
+	if (chdir("/") == -1)
+		return (-1);
+	if ((null = open("/dev/null", O_RDWR | O_CLOEXEC)) != -1) {
+		(void)dup2(null, STDIN_FILENO);
+		(void)dup2(null, STDOUT_FILENO);
+	}
+	return (pipe_fd[1]);
+}
+
+static void
+on_signal(int sig)
+{
+	char c = (char)sig;
+	int saved = errno;
+
+	(void)!write(wake[1], &c, 1);
+	errno = saved;
+}
+
+/* A filter's helper process has no part in our signals. */
+static void
+in_child(void)
+{
+	(void)signal(SIGHUP, SIG_DFL);
+	(void)signal(SIGTERM, SIG_DFL);
+	(void)signal(SIGINT, SIG_DFL);
+}
+
+static int
+catch_signals(void)
+{
+	struct sigaction sa = { .sa_handler = on_signal,
+		.sa_flags = SA_RESTART | SA_NODEFER };
+	sigset_t set;
+
+	if (pipe2(wake, O_CLOEXEC | O_NONBLOCK) == -1)
+		return (-1);
+	(void)pthread_atfork(NULL, NULL, in_child);
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)sigaction(SIGHUP, &sa, NULL);
+	(void)sigaction(SIGTERM, &sa, NULL);
+	(void)sigaction(SIGINT, &sa, NULL);
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGHUP);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGINT);
+	return (pthread_sigmask(SIG_UNBLOCK, &set, NULL) == 0 ? 0 : -1);
+}
+
+static void
+reload(const struct mill_filter *f, const char *path)
+{
+	struct loaded *l;
+	int status;
+
+	if ((l = read_settings(f, path, say_log, &status)) == NULL) {
+		log_err("settings: the ones before stay");
+		return;
+	}
+	engine_set_loaded(l);
+	log_info("settings: read again");
+}
+
+/* wait_for_signal - it, or 0 after a second */
+static int
+wait_for_signal(void)
+{
+	struct pollfd p = { .fd = wake[0], .events = POLLIN };
+	char c;
+
+	if (poll(&p, 1, 1000) == 1 && read(wake[0], &c, 1) == 1)
+		return (c);
+	return (0);
+}
+
+/*
+ * stop - no new session on a Unix socket, messages in hand go on for a while.
+ * Then the process ends without libmilter's clean-up, which takes 5 s to notice
+ * and cuts sessions off all the same.
+ */
+static int
+stop(const struct mill_filter *f, const char *socket)
+{
+	const char *path = strchr(socket, ':');
+	const struct timespec tick = { 0, 20 * 1000000 };
+	int i;
+
+	path = path != NULL ? path + 1 : socket;
+	if (*path == '/')
+		(void)unlink(path);
+	for (i = 0; i < STOP_MS / 20 && engine_in_hand() > 0; i++)
+		(void)nanosleep(&tick, NULL);
+	if (engine_in_hand() > 0)
+		log_warning("stop: %u messages cut off", engine_in_hand());
+	else if (f->fini != NULL)
+		f->fini();
+	log_info("stopped");
+	return (EX_OK);
+}
+
+static int
+run(const struct mill_filter *f, const struct options *o)
+{
+	int sig;
+
+	for (;;) {
+		sig = wait_for_signal();
+		if (sig == SIGHUP)
+			reload(f, o->settings);
+		else if (sig != 0)
+			return (stop(f, o->socket));
+		if (engine_ended()) {
+			log_err("libmilter has ended");
+			return (EX_TEMPFAIL);
+		}
+	}
+}
+
+/* start - all that may fail; 0 or an exit status */
+static int
+start(const struct mill_filter *f, const struct options *o)
+{
+	struct loaded *l;
+	int status, pid_fd = -1, ready = -1;
+
+	if (o->pidfile != NULL && (pid_fd = open_pidfile(o->pidfile)) == -1)
+		return (EX_TEMPFAIL);
+	if (o->user != NULL && become(o->user) == -1)
+		return (EX_TEMPFAIL);
+	if ((l = read_settings(f, o->settings, say_stderr, &status)) == NULL)
+		return (status);
+	engine_set_loaded(loaded_ref(l));
+	if ((o->detach && (ready = detach()) == -1) || catch_signals() == -1) {
+		log_err("start: %s", strerror(errno));
+		return (EX_TEMPFAIL);
+	}
+	write_pid(pid_fd);
+	if (f->init != NULL && f->init(l->data) == -1)
+		return (EX_TEMPFAIL);
+	loaded_unref(&l);
+	if (engine_open(f, o->socket) == -1 || engine_start() == -1) {
+		log_err("listen: %s: %s", o->socket, strerror(errno));
+		return (EX_TEMPFAIL);
+	}
+	log_info("started: socket=%s", o->socket);
+	if (ready != -1) {
+		(void)!write(ready, "", 1);
+		(void)close(ready);
+	}
+	return (0);
+}
+
+static int
+check(const struct mill_filter *f, const struct options *o)
+{
+	struct loaded *l;
+	int status;
+
+	l = read_settings(f, o->settings, say_stderr, &status);
+	if (l == NULL)
+		return (status);
+	loaded_unref(&l);
+	return (EX_OK);
+}
+
+/* choose_log - false for a word that is no form */
+static bool
+choose_log(const struct mill_filter *f, const struct options *o)
+{
+	enum log_form form = o->detach ? LOG_TO_SYSLOG : LOG_TO_STDERR;
+
+	if (o->log != NULL) {
+		if (strcmp(o->log, "syslog") == 0)
+			form = LOG_TO_SYSLOG;
+		else if (strcmp(o->log, "json") == 0)
+			form = LOG_TO_JSON;
+		else if (strcmp(o->log, "stderr") == 0)
+			form = LOG_TO_STDERR;
+		else
+			return (false);
+	}
+	log_open(f->name, form, o->verbose ? LOG_DEBUG : LOG_INFO);
+	return (true);
+}
+
+int
+mill_main(const struct mill_filter *f, int argc, char **argv)
+{
+	struct options o = { NULL };
+	int status;
+
+	if (f->abi < 1 || f->abi > MILL_ABI) {
+		fprintf(stderr, "%s: made for libmilldam ABI %d, this is %d\n",
+		    f->name, f->abi, MILL_ABI);
+		return (EX_SOFTWARE);
+	}
+	if (parse(&o, argc, argv) == -1)
+		return (EX_USAGE);
+	if (o.help) {
+		print_help(f);
+		return (EX_OK);
+	}
+	if (optind < argc)
+		return (usage(f, "too many arguments"));
+	if (!choose_log(f, &o))
+		return (usage(f, "-l takes stderr, syslog or json"));
+	if (o.check)
+		return (check(f, &o));
+	if (o.socket == NULL)
+		return (usage(f, "-p is needed"));
+	if ((status = start(f, &o)) == 0)
+		status = run(f, &o);
+	/* Not exit(): sessions of other threads still use what it frees. */
+	(void)fflush(NULL);
+	_exit(status);
+}
