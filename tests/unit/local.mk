@@ -10,6 +10,7 @@ unit_tests += %D%/spool_tool_test
 unit_tests += %D%/id_test
 unit_tests += %D%/map_test %D%/route_test
 unit_tests += %D%/sdk_test %D%/access_test
+unit_tests += %D%/relay_test %D%/reply_test
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 
@@ -40,3 +41,6 @@ EXTRA_DIST += %D%/chain_lib.h %D%/fake_milter.h
 %C%_sdk_test_LDADD = milter-sdk/src/libmilldam.la
 %C%_access_test_LDADD = milters/access/libaccess.la \
 	milter-sdk/base/libbase.la milter-sdk/src/libmilldam.la
+%C%_relay_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
+%C%_relay_test_LDADD = core/relay/librelay.la core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la milter-sdk/base/libbase.la -lpthread
+%C%_reply_test_LDADD = core/relay/librelay.la core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la milter-sdk/base/libbase.la
