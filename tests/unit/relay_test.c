@@ -3,7 +3,8 @@
 /*
  * The relay against a scripted next hop on loopback.  A script is one
  * connection: ">text" is said, "<PREFIX" is a line that must come, "." reads
- * content up to its dot, "!" closes.  All that came is kept in `heard`.
+ * content up to its dot, "?" waits for the end, "!" closes.  All that came is
+ * kept in `heard`.
  */
 
 #include "core/proc/child.h"
@@ -57,6 +58,9 @@ play(int fd, const char *const *line)
 		else if (**line == '!') {
 			fclose(in);
 			return (line + 1);
+		} else if (**line == '?') {
+			while (fgets(got, sizeof(got), in) != NULL)
+				;
 		} else {
 			do {
 				if (fgets(got, sizeof(got), in) == NULL) {
@@ -77,7 +81,9 @@ play(int fd, const char *const *line)
 		}
 	}
 out:
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &rest, sizeof(rest));
+	if (*line == NULL)
+		(void)setsockopt(
+		    fd, SOL_SOCKET, SO_RCVTIMEO, &rest, sizeof(rest));
 	while (*line == NULL && fgets(got, sizeof(got), in) != NULL) {
 		got[strcspn(got, "\r")] = '\0';
 		hear(got);
@@ -479,7 +485,7 @@ static void
 times_out(void)
 {
 	static const char *const script[] = { EHLO, "<MAIL", "<RCPT", "<DATA",
-		">250 ok", NULL };
+		">250 ok", "?", NULL };
 
 	hop_start(script);
 	deliver(1, one);
