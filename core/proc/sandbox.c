@@ -248,13 +248,18 @@ close_files(enum proc_kind kind, const struct settings *s)
 		log_info("sandbox: landlock: not in this kernel");
 		return (0);
 	}
+	/* Unless handled, no file may change its folder; the queue sets damaged
+	 * ones aside. */
+	if (abi >= 2)
+		attr.handled_access_fs |= LANDLOCK_ACCESS_FS_REFER;
 	rules =
 	    (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
 	if (rules == -1)
 		return (-1);
 	if (kind == PROC_QUEUE)
 		allow_beneath(rules, s->spool_dir,
-		    FS_ALL & ~(uint64_t)LANDLOCK_ACCESS_FS_EXECUTE);
+		    attr.handled_access_fs &
+		        ~(uint64_t)LANDLOCK_ACCESS_FS_EXECUTE);
 	if (kind == PROC_LOOKUP) {
 		allow_folder_of(rules, s->mailertable);
 		allow_folder_of(rules, s->hosts_file);

@@ -93,6 +93,10 @@ release(struct queue *q, struct entry *e)
 {
 	log_info("%s: released", e->id);
 	spool_put_hold(q->spool, e->seq, false, "released");
+	/* The time in hold does not count; a restart reads it from here. */
+	e->since_ms = queue_now_ms();
+	spool_put_deferred(
+	    q->spool, e->seq, e->since_ms, e->attempts, "released");
 	entry_set_held(q, e, false);
 	entry_set_reason(e, "");
 	e->deaths = 0;

@@ -69,7 +69,7 @@ entry_new(
 		queue_oom();
 	memcpy(e->id, env->id, sizeof(e->id));
 	e->seq = seq;
-	e->arrival_ms = env->arrival_ms;
+	e->arrival_ms = e->since_ms = env->arrival_ms;
 	e->size = size > UINT32_MAX ? UINT32_MAX : (uint32_t)size;
 	e->n_rcpts = e->left = (uint32_t)env->n_rcpts;
 	e->job.e = e;
@@ -183,7 +183,8 @@ cool(struct queue *q)
 
 	while (q->hot_weight > HOT_MAX && tries-- > 0 &&
 	    (h = TAILQ_FIRST(&q->hots)) != NULL) {
-		if ((h->e->flags & (E_PINNED | E_UNCOMMITTED)) != 0) {
+		if ((h->e->flags & (E_PINNED | E_UNCOMMITTED)) != 0 ||
+		    h->pass == q->pass) {
 			TAILQ_REMOVE(&q->hots, h, link);
 			TAILQ_INSERT_TAIL(&q->hots, h, link);
 		} else
@@ -203,6 +204,7 @@ entry_keep_env(struct queue *q, struct entry *e, struct envelope *env,
 	h->e = e;
 	h->env = *env;
 	h->place = *place;
+	h->pass = q->pass;
 	h->weight = 1 + (unsigned)env->n_rcpts / 4;
 	memset(env, 0, sizeof(*env));
 	TAILQ_INSERT_TAIL(&q->hots, h, link);
@@ -234,6 +236,7 @@ entry_env(struct queue *q, struct entry *e)
 	if (e->hot != NULL) {
 		TAILQ_REMOVE(&q->hots, e->hot, link);
 		TAILQ_INSERT_TAIL(&q->hots, e->hot, link);
+		e->hot->pass = q->pass;
 		return (e->hot);
 	}
 	if (spool_read_envelope(q->spool, e->seq, &env) == -1)

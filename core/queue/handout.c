@@ -247,6 +247,7 @@ hand_out(struct relay *r, struct site *s)
 	}
 	if ((h = gather(s, e, &hot->env, &more)) == NULL) {
 		site_del_job(q, j);
+		entry_route_again(q, e);
 		return (0);
 	}
 	for (slot = 0; r->slots[slot] != NULL; slot++)

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
@@ -68,15 +69,7 @@ queue_kick(struct queue *q)
 void
 queue_alarm(struct queue *q, const char *kind, const char *text)
 {
-	if (q->c->control != NULL) {
-		child_alarm(q->c, kind, text);
-		return;
-	}
-	/* Before the start there is no channel: keep the latest. */
-	free(q->alarm_kind);
-	free(q->alarm_text);
-	q->alarm_kind = strdup(kind);
-	q->alarm_text = strdup(text);
+	child_alarm(q->c, kind, text);
 }
 
 static void
@@ -104,6 +97,9 @@ on_found(void *arg, struct spool_found *f)
 	/* Whether the warning left is not known: once is better than twice. */
 	if (queue_now_ms() > e->arrival_ms + q->c->settings->queue.warn_ms)
 		e->flags |= E_WARNED;
+	/* A try beyond the expiry: it was released from hold since. */
+	if (e->next_ms > e->arrival_ms + q->c->settings->queue.expire_ms)
+		e->since_ms = e->next_ms;
 	entry_set_reason(e, f->last_reply);
 	entry_defer_flag(q, e, e->attempts > 0 && !f->held);
 	if (f->held) {
@@ -115,16 +111,21 @@ on_found(void *arg, struct spool_found *f)
 	entry_keep_env(q, e, &f->env, &f->place);
 }
 
+static unsigned
+relays_of(const struct settings *s)
+{
+	return (s->relays > RELAYS_MAX ? RELAYS_MAX
+	        : s->relays > 0        ? s->relays
+	                               : 1);
+}
+
+/* queue_open - the folder must be there for the sandbox to allow it; the spool
+ * itself is opened inside, so that its thread is confined as well */
 static int
 queue_open(struct child *c)
 {
 	const struct settings *s = c->settings;
 	struct queue *q = calloc(1, sizeof(*q));
-	struct spool_opts o = { .dir = s->spool_dir,
-		.segment_size = s->queue.segment_size,
-		.inline_max = s->limits.inline_size,
-		.min_free = s->queue.min_free };
-	struct spool_events ev = { on_found, submit_synced, on_alarm, q };
 	unsigned i;
 
 	if (q == NULL)
@@ -145,9 +146,24 @@ queue_open(struct child *c)
 		q->receivers[i].q = q;
 		q->receivers[i].index = i;
 	}
-	q->n_relays = s->relays > RELAYS_MAX ? RELAYS_MAX
-	    : s->relays > 0                  ? s->relays
-	                                     : 1;
+	q->n_relays = relays_of(s);
+	if (mkdir(s->spool_dir, 0700) == -1 && errno != EEXIST) {
+		log_err("queue: %s: %s", s->spool_dir, strerror(errno));
+		return (-1);
+	}
+	return (0);
+}
+
+static int
+open_spool(struct queue *q)
+{
+	const struct settings *s = q->c->settings;
+	struct spool_opts o = { .dir = s->spool_dir,
+		.segment_size = s->queue.segment_size,
+		.inline_max = s->limits.inline_size,
+		.min_free = s->queue.min_free };
+	struct spool_events ev = { on_found, submit_synced, on_alarm, q };
+
 	if ((q->spool = spool_open(&o, &ev)) == NULL)
 		return (-1); /* the spool has logged why */
 	if (records_open(&q->records, s->spool_dir, s->queue.keep_records) ==
@@ -205,7 +221,9 @@ arm(struct queue *q, bool more)
 		at = now + TICK_MS;
 	if (q->records.out.len > 0 && now + RECORDS_MS < at)
 		at = now + RECORDS_MS;
-	if (more || at <= now)
+	if (more) /* a long answer: as fast as it is read */
+		at = now + (chan_backlog(q->c->control) > 0 ? 10 : 1);
+	if (at <= now)
 		at = now + 1;
 	tv.tv_sec = (time_t)((at - now) / 1000);
 	tv.tv_usec = (suseconds_t)((at - now) % 1000 * 1000);
@@ -223,6 +241,7 @@ on_pass(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	q->kicked = false;
+	q->pass++;
 	site_run_due(q, now);
 	entry_run_due(q, now);
 	for (i = 0; i < q->n_relays; i++)
@@ -265,14 +284,14 @@ queue_start(struct child *c)
 {
 	struct queue *q = c->priv;
 
+	if (open_spool(q) == -1)
+		return (-1);
 	q->ev = event_new(c->base, -1, 0, on_pass, q);
 	q->sync_ev = event_new(
 	    c->base, spool_fd(q->spool), EV_READ | EV_PERSIST, on_sync, q);
 	if (q->ev == NULL || q->sync_ev == NULL ||
 	    event_add(q->sync_ev, NULL) == -1)
 		return (-1);
-	if (q->alarm_kind != NULL && q->alarm_text != NULL)
-		child_alarm(c, q->alarm_kind, q->alarm_text);
 	queue_kick(q);
 	return (0);
 }
@@ -351,12 +370,9 @@ queue_reload(struct child *c, struct settings *old)
 	struct queue *q = c->priv;
 	const struct settings *s = c->settings;
 	struct entry *e;
-	unsigned n = s->relays > RELAYS_MAX ? RELAYS_MAX
-	    : s->relays > 0                 ? s->relays
-	                                    : 1;
 
-	if (n != q->n_relays) {
-		q->n_relays = n;
+	if (relays_of(s) != q->n_relays) {
+		q->n_relays = relays_of(s);
 		sites_rehome(q);
 	}
 	q->records.keep = s->queue.keep_records > 0 ? s->queue.keep_records : 1;

@@ -60,8 +60,9 @@ enum entry_flag {
 	E_DEFERRED = 4, /* waits for a time or a dead site; counted */
 	E_WARNED = 8,   /* the delay warning was sent */
 	E_GONE = 16,    /* deleted; freed when its hand-outs are back */
-	E_PINNED = 32,  /* its envelope holds routes that are only in memory */
-	E_NULL = 64     /* null sender: never bounces */
+	E_PINNED = 32,  /* lookup was asked: keep the envelope */
+	E_NULL = 64,    /* null sender: never bounces */
+	E_FRONT = 128   /* its next job goes before the others */
 };
 
 /* An envelope in memory: of entries lately in use. */
@@ -71,6 +72,7 @@ struct hot {
 	struct envelope env;
 	struct spool_place place;
 	unsigned weight;
+	uint64_t pass; /* that used it last: not released in the same one */
 };
 TAILQ_HEAD(hot_list, hot);
 
@@ -82,7 +84,8 @@ struct entry {
 	struct timer timer;
 	uint64_t seq;
 	uint64_t arrival_ms;
-	uint64_t next_ms; /* Unix time of the next try, 0: none set */
+	uint64_t since_ms; /* the expiry counts from here: arrival or release */
+	uint64_t next_ms;  /* Unix time of the next try, 0: none set */
 	struct hot *hot;
 	char *reason; /* last reply or why held; may be NULL */
 	union {
@@ -210,11 +213,10 @@ struct queue {
 	struct records records;
 	TAILQ_HEAD(, stream) streams;
 	unsigned n_streams;
-	char *alarm_kind, *alarm_text; /* during open: no channel yet */
 	bool accepting, accepting_known;
 	bool paused, stopping;
 	bool kicked; /* a pass comes as soon as the loop allows */
-	uint64_t stop_at_ms, tick_ms, records_ms;
+	uint64_t stop_at_ms, tick_ms, records_ms, pass;
 };
 
 /* One recipient's share in a bounce or a warning. */
@@ -244,7 +246,7 @@ void entry_defer_flag(struct queue *, struct entry *, bool);
 void entry_set_held(struct queue *, struct entry *, bool);
 void entry_set_reason(struct entry *, const char *);
 /* entry_env - its envelope and place, read if necessary; NULL with errno.
- * Valid until the next call for another entry. */
+ * Valid until the end of this pass of the loop. */
 struct hot *entry_env(struct queue *, struct entry *);
 void entry_keep_env(struct queue *, struct entry *, struct envelope *,
     const struct spool_place *); /* takes the envelope */
@@ -271,6 +273,8 @@ uint64_t backoff_ms(
     unsigned attempts, uint64_t min_ms, uint64_t max_ms, uint32_t random);
 void entry_schedule(struct queue *, struct entry *); /* set its timer */
 void entry_expand(struct queue *, struct entry *);   /* recipients to sites */
+/* entry_route_again - routes that were only in memory are gone */
+void entry_route_again(struct queue *, struct entry *);
 void entry_run_due(struct queue *, uint64_t now);
 /* entry_defer - LATER recipients exist: choose the next try, record it */
 void entry_defer(struct queue *, struct entry *, const char *reply);

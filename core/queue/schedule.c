@@ -44,14 +44,14 @@ expire_at(const struct queue *q, const struct entry *e)
 {
 	const struct queue_conf *c = &q->c->settings->queue;
 
-	return (e->arrival_ms +
+	return (e->since_ms +
 	    ((e->flags & E_NULL) != 0 ? c->bounce_expire_ms : c->expire_ms));
 }
 
 static uint64_t
 warn_at(const struct queue *q, const struct entry *e)
 {
-	return (e->arrival_ms + q->c->settings->queue.warn_ms);
+	return (e->since_ms + q->c->settings->queue.warn_ms);
 }
 
 void
@@ -105,8 +105,6 @@ entry_defer(struct queue *q, struct entry *e, const char *reply)
 	    backoff_ms(
 	        e->attempts, c->retry_min_ms, c->retry_max_ms, queue_random());
 	spool_put_deferred(q->spool, e->seq, e->next_ms, e->attempts, reply);
-	if (e->jobs == NULL && e->flights == 0)
-		e->flags &= (uint8_t)~E_PINNED;
 }
 
 /* unreadable - its bytes are damaged: an explicit stop, never a silent one */
@@ -280,6 +278,22 @@ entry_expand(struct queue *q, struct entry *e)
 	spread(q, e, &h->env, 0, e->n_rcpts);
 }
 
+/*
+ * entry_route_again - a job of its came up, but the routes that lookup gave
+ * were released with the envelope.  The job's turn is not lost.
+ */
+void
+entry_route_again(struct queue *q, struct entry *e)
+{
+	struct hot *h = entry_env(q, e);
+
+	if (h == NULL)
+		return;
+	e->flags |= E_FRONT;
+	spread(q, e, &h->env, 0, e->n_rcpts);
+	entry_settle(q, e);
+}
+
 /* last_reply - why recipient i was not delivered so far */
 static const char *
 last_reply(struct entry *e, const struct rcpt *r)
@@ -355,6 +369,18 @@ entry_run_due(struct queue *q, uint64_t now)
 	queue_kick(q);
 }
 
+/* unpin - no question to lookup is open: the envelope may go */
+static void
+unpin(struct entry *e)
+{
+	uint32_t i;
+
+	for (i = 0; i < e->n_rcpts; i++)
+		if (entry_state(e, i) == R_ROUTING)
+			return;
+	e->flags &= (uint8_t)~E_PINNED;
+}
+
 /* routed - lookup's answer for one recipient */
 static void
 routed(struct queue *q, struct entry *e, uint32_t i, int status,
@@ -412,6 +438,7 @@ on_lookup(void *arg, struct chan *ch, struct frame *f)
 	if (a != NULL) { /* else of a message that is gone */
 		*p = a->next;
 		routed(q, a->e, a->rcpt, status, &route, reason);
+		unpin(a->e);
 		entry_settle(q, a->e);
 		free(a);
 	}

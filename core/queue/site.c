@@ -169,7 +169,11 @@ site_add_job(struct queue *q, struct site *s, struct entry *e)
 	j->site = s;
 	j->sibling = e->jobs;
 	e->jobs = j;
-	TAILQ_INSERT_TAIL(&s->jobs, j, in_site);
+	if ((e->flags & E_FRONT) != 0)
+		TAILQ_INSERT_HEAD(&s->jobs, j, in_site);
+	else
+		TAILQ_INSERT_TAIL(&s->jobs, j, in_site);
+	e->flags &= (uint8_t)~E_FRONT;
 	s->n_jobs++;
 	if (s->fails > 0)
 		entry_defer_flag(q, e, true);

@@ -279,7 +279,9 @@ submit_accepting(struct queue *q, struct receiver *only)
 	struct packer k = { &b, false };
 	struct receiver *r;
 
-	if (only == NULL && q->accepting_known && yes == q->accepting)
+	if (!q->accepting_known || yes != q->accepting)
+		only = NULL; /* all must know */
+	else if (only == NULL)
 		return;
 	q->accepting = yes;
 	q->accepting_known = true;
@@ -319,13 +321,16 @@ log_from(const struct entry *e, const struct envelope *v, const char *record)
 	char a[LOG_TEXT], b[300], c[300], m[300], s[LOG_TEXT];
 
 	log_quote(m, sizeof(m), summary(s, sizeof(s), record));
+	(void)snprintf(s, sizeof(s), "%s%s%s",
+	    v->client_addr[0] != '\0' ? " [" : "", v->client_addr,
+	    v->client_addr[0] != '\0' ? "]" : "");
 	log_info("%s: from=<%s>, size=%u, nrcpts=%u, proto=%s, helo=%s, "
-	         "relay=%s [%s]%s%s",
+	         "relay=%s%s%s%s",
 	    e->id, log_quote(a, sizeof(a), v->sender), e->size, e->n_rcpts,
 	    v->proto, log_quote(b, sizeof(b), v->helo),
 	    v->client_name[0] != '\0' ? log_quote(c, sizeof(c), v->client_name)
 	                              : "localhost",
-	    v->client_addr, m[0] != '\0' ? ", milter=" : "", m);
+	    s, m[0] != '\0' ? ", milter=" : "", m);
 	if ((v->flags & ENV_HELD) != 0)
 		log_info("%s: held: by=%s, reason=%s", e->id,
 		    log_quote(a, sizeof(a), v->hold_by),

@@ -3,7 +3,7 @@ unit_tests = %D%/buf_test %D%/frame_test
 unit_tests += %D%/cidr_test %D%/conf_test %D%/crc32c_test
 unit_tests += %D%/chain_test
 unit_tests += %D%/json_test
-unit_tests += %D%/queue_test
+unit_tests += %D%/queue_test %D%/records_test %D%/report_test %D%/schedule_test
 unit_tests += %D%/settings_test
 unit_tests += %D%/spool_test
 unit_tests += %D%/spool_tool_test
@@ -25,6 +25,11 @@ TESTS += $(unit_tests)
 %C%_queue_test_LDADD = core/queue/libqueue.la core/spool/libspool.la \
 	core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la \
 	milter-sdk/base/libbase.la
+%C%_records_test_LDADD = core/queue/libqueue.la milter-sdk/base/libbase.la
+%C%_report_test_LDADD = core/queue/libqueue.la core/smtp/libsmtp.la \
+	milter-sdk/base/libbase.la
+%C%_schedule_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
+%C%_schedule_test_LDADD = $(%C%_queue_test_LDADD)
 %C%_settings_test_LDADD = core/conf/libconf.la milter-sdk/base/libbase.la
 %C%_spool_test_LDADD = core/spool/libspool.la core/smtp/libsmtp.la milter-sdk/base/libbase.la
 %C%_id_test_LDADD = core/smtp/libsmtp.la milter-sdk/base/libbase.la

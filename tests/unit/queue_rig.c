@@ -46,10 +46,11 @@ settings(const struct rig *r)
 	        "hostname = \"gate.test\"\n"
 	        "postmaster = \"postmaster@gate.test\"\n"
 	        "spool = \"%s\"\n"
-	        "sandbox = no\n"
+	        "sandbox = %s\n"
 	        "queue { segment-size = 1M min-free = 0\n"
 	        "retry-min = 150ms retry-max = 1s %s }\n",
-	        r->dir, r->extra) == -1)
+	        r->dir, getenv("QUEUE_SANDBOX") != NULL ? "yes" : "no",
+	        r->extra) == -1)
 		die("settings");
 	f.text = text.data;
 	f.len = text.len;
