@@ -1,1 +1,15 @@
-# core/receiver
+noinst_LTLIBRARIES += %D%/libreceiver.la
+%C%_libreceiver_la_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
+%C%_libreceiver_la_SOURCES = \
+	%D%/content.c \
+	%D%/dispatch.c \
+	%D%/doors.c \
+	%D%/greet.c \
+	%D%/mail.c \
+	%D%/peers.c \
+	%D%/receiver.c %D%/receiver.h \
+	%D%/record.c \
+	%D%/session.c \
+	%D%/store.c \
+	%D%/submit.c \
+	%D%/transaction.c

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef CORE_RECEIVER_RECEIVER_H
+#define CORE_RECEIVER_RECEIVER_H
+
+#include "core/milter/chain.h"
+#include "core/proc/child.h"
+#include "core/smtp/command.h"
+#include "core/smtp/data.h"
+#include "core/smtp/envelope.h"
+#include "core/smtp/message.h"
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <netinet/in.h>
+
+/*
+ * Inside the receiver: the SMTP server.
+ *
+ *   receiver     the process: doors (listening sockets), peers, counters
+ *   session      one SMTP connection
+ *   transaction  MAIL to end of data; exists only between them
+ *   store        the body while it arrives
+ *
+ * A session does one thing at a time.  While a question is open (wait is not
+ * WAIT_NOTHING) no input is taken; whatever answers it calls session_go(),
+ * which goes on with the input at hand, writes the replies in one piece, and
+ * alone frees the session.
+ */
+enum {
+	SCRATCH_SIZE = 64 << 10,  /* bytes of one read */
+	INLINE_MAX = 60 << 10,    /* content up to this travels in the frame */
+	OUT_HIGH = 16 << 10,      /* replies waiting: take no more input */
+	RECORD_MAX = 192 << 10,   /* bytes of a decision record */
+	RECEIVED_MAX = 256 << 10, /* of the header as received, kept */
+	ENVELOPE_MAX = 400 << 10, /* of an envelope: all fit into one frame */
+	CLIENT_BUCKETS = 1024
+};
+
+struct receiver;
+struct session;
+
+/* answer_fn - a peer's answer; frame NULL: it went away or was too slow.  A
+ * descriptor in the frame belongs to the callee if it sets frame->fd to -1. */
+typedef void answer_fn(struct session *, struct frame *);
+
+enum session_wait {
+	WAIT_NOTHING,
+	WAIT_CHAIN, /* chain_*() */
+	WAIT_PEER,  /* session_ask() */
+	WAIT_BANNER /* greet pause */
+};
+
+enum session_mode {
+	IN_COMMANDS,
+	IN_LONG_LINE, /* skip to its end */
+	IN_DATA,
+	IN_CHUNK /* of BDAT */
+};
+
+/* The body as it arrives: in memory, beyond INLINE_MAX in a memory file,
+ * beyond inline-size in a file of the queue.  In a file, room for the header is
+ * left in front, so that content is one range of it in the end. */
+struct store {
+	struct buf mem;
+	int fd;        /* -1, or the file */
+	bool big;      /* it is the queue's */
+	bool want_big; /* the body outgrew inline-size */
+	bool failed;
+	uint64_t front; /* bytes before the body; a multiple of the page */
+	uint64_t len;   /* bytes of body */
+	uint64_t inline_size;
+};
+
+struct transaction {
+	struct envelope env;
+	struct message msg;
+	struct data data;
+	struct store store;
+	size_t env_bytes; /* rough size of the envelope packed */
+	bool mailed;      /* MAIL was accepted */
+	bool collecting;  /* DATA or the first BDAT was accepted */
+	bool bdat;
+	bool discard; /* a milter said so: accept and drop */
+	char *discard_by;
+	bool counted;       /* in receiver.submitting */
+	struct route route; /* of the recipient in question */
+	char refusal[512];  /* that it gets from us */
+	size_t next_rcpt;   /* to route, of those added by milters */
+	uint64_t size;      /* of content, for the record */
+	struct buf header;  /* as it leaves */
+};
+
+struct session {
+	struct receiver *r;
+	size_t slot; /* in receiver.slots */
+	int sock;
+	struct event rd, wr, timer;
+	bool wr_on, rd_on;
+	struct settings *settings;
+	const struct listener *listener; /* of settings */
+	struct chain *chain;
+	struct chain_facts facts;
+	char client_addr[INET6_ADDRSTRLEN];
+	char local_addr[INET6_ADDRSTRLEN];
+	uint8_t client_key[16];
+	char *client_name, *client_ptr, *helo;
+
+	enum session_wait wait;
+	answer_fn *answered;
+	struct chan *asked;
+	uint64_t ask_ref;
+
+	enum session_mode mode;
+	bool ehlo;
+	bool dead;   /* free it */
+	bool quit;   /* close once the replies have left */
+	bool linger; /* and wait for the client to close */
+	bool lingering;
+	bool got_mail; /* some MAIL came (for the log) */
+	char *refused; /* a session that gets no mail through: reply */
+	bool discard;  /* CONNECT or HELO was answered "discard" */
+	unsigned errors, commands;
+	uint64_t chunk_size, chunk_left;
+	bool chunk_last;
+	const char *chunk_bad; /* reply that a refused BDAT chunk gets */
+
+	uint64_t deadline_ms; /* monotonic; 0 none */
+	uint64_t timer_ms;    /* when the timer goes off; 0 not set */
+	uint64_t begin_ms, data_begin_ms;
+
+	const char *p; /* input at hand */
+	size_t n;
+	struct buf in; /* it, while it must be kept */
+	struct buf out;
+	size_t out_off;
+	struct command *cmd; /* in hand */
+	struct transaction *tx;
+};
+
+struct door {
+	struct door *next;
+	struct receiver *r;
+	char *title;
+	struct event *ev;
+	int sock;
+};
+
+struct client_count {
+	struct client_count *next;
+	uint8_t key[16];
+	unsigned n;
+};
+
+struct receiver {
+	struct child *child;
+	struct engine *engine;
+	struct chan *queue, *lookup;
+	bool accepting; /* the queue takes mail */
+	char *refusal;  /* if not: reply at MAIL */
+	bool paused, stopping;
+	struct door *doors;
+	struct event *tick; /* accept again, stop at last */
+	uint64_t stop_at_ms;
+	struct session **slots;
+	size_t n_slots;
+	size_t free_slot; /* look for a free one from here */
+	uint32_t serial;
+	struct client_count *clients[CLIENT_BUCKETS];
+	uint64_t client_seed;
+	unsigned n_sessions;
+	uint64_t sessions_total, messages, rejected;
+	unsigned submitting;
+	uint64_t fail_opens_unsaid, fail_open_at_ms;
+	char scratch[SCRATCH_SIZE];
+};
+
+uint64_t now_ms(void); /* monotonic */
+
+/* receiver.c */
+void receiver_session_gone(struct receiver *);
+
+/* peers.c */
+void peers_set(struct receiver *, enum proc_kind, int sock);
+void peers_close(struct receiver *);
+
+/* doors.c: listening sockets and room for sessions */
+void doors_add(struct receiver *, const char *title, int sock);
+void doors_sort(struct receiver *); /* open, or close those not configured */
+void doors_close(struct receiver *);
+/* doors_key - what is counted as one client: an IPv4 address, an IPv6 /64 */
+void doors_key(const struct sockaddr_storage *, uint8_t key[16]);
+unsigned doors_client_count(struct receiver *, const uint8_t key[16], int add);
+
+/* session.c */
+int session_new(struct receiver *, int sock, const struct listener *,
+    const struct sockaddr_storage *peer)
+    __attribute__((__warn_unused_result__));
+void session_go(struct session *);
+void session_stop(struct session *); /* the process is stopping */
+int session_ask(struct session *, struct chan *, uint16_t type,
+    const struct buf *payload, int fd, uint64_t limit_ms, answer_fn *)
+    __attribute__((__warn_unused_result__));
+/* session_reply - one reply, without its last CRLF; counts errors */
+void session_reply(struct session *, const char *fmt, ...)
+    __attribute__((__format__(printf, 2, 3)));
+/* session_bye - a last reply, then close */
+void session_bye(struct session *, const char *fmt, ...)
+    __attribute__((__format__(printf, 2, 3)));
+/* session_end - close when the replies have left */
+void session_end(struct session *);
+void session_take(struct session *, size_t n); /* n bytes of input are done */
+
+/* greet.c: from accept to banner */
+void greet_begin(struct session *, const struct sockaddr_storage *peer);
+void greet_pause_over(struct session *, bool early);
+
+/* dispatch.c: one line of input */
+void command_run(struct session *, const char *line, size_t len);
+
+/* mail.c: MAIL and RCPT */
+void mail_command(struct session *);
+void rcpt_command(struct session *);
+/* route_answer - decode MSG_ROUTE_R.  0, or -1: temporary failure, said in
+ * reply.  An error: route is 0 with route_r->mailer MAILER_ERROR. */
+int route_ask(struct session *, const char *addr, answer_fn *);
+int route_answer(struct session *, struct frame *, struct route *route_r,
+    char *reply, size_t room);
+
+/* transaction.c */
+struct transaction *tx_new(struct session *);
+void tx_free(struct session *);
+/* tx_fail - refuse the message in hand: reply, log, record, forget */
+void tx_fail(struct session *, const char *outcome, const char *reply,
+    const char *milter);
+/* tx_close - the client gave it up (RSET, QUIT, gone) */
+void tx_close(struct session *);
+
+/* content.c: DATA and BDAT */
+void data_command(struct session *);
+void bdat_command(struct session *);
+bool content_step(struct session *);
+
+/* store.c */
+void store_init(struct store *, const struct limits *);
+void store_fini(struct store *);
+int store_add(void *store, const char *, size_t); /* data_sink_fn */
+int store_move(struct store *, int big_fd)
+    __attribute__((__warn_unused_result__));
+/* store_take - give the body to the message */
+int store_take(struct store *, struct message *)
+    __attribute__((__warn_unused_result__));
+/* store_write - write all; -1 with errno */
+int store_write(int fd, const char *, size_t, uint64_t at)
+    __attribute__((__warn_unused_result__));
+int store_memory_file(void);
+
+/* submit.c: end of data to the last reply */
+void submit_message(struct session *);
+
+/* record.c */
+void record_send(struct session *, const char *outcome, const char *reply,
+    const char *milter);
+int record_make(struct session *, const char *outcome, const char *reply,
+    const char *milter, struct buf *out)
+    __attribute__((__warn_unused_result__));
+/* record_refusal - the log line of a refusal; to may be NULL */
+void record_refusal(
+    struct session *, const char *milter, const char *reply, const char *to);
+const char *record_relay(const struct session *, char *room, size_t n);
+int record_status(struct receiver *, struct buf *out)
+    __attribute__((__warn_unused_result__));
+
+#endif

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * record - what is told about a decision: the record, the log line, the status
+ */
+
+#include "core/receiver/receiver.h"
+
+#include "milter-sdk/base/json.h"
+#include "milter-sdk/base/pack.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { RCPTS_SHOWN = 1000, CHAIN_RECORD_MAX = 128 << 10 };
+
+const char *
+record_relay(const struct session *s, char *room, size_t n)
+{
+	const char *name = s->client_name != NULL ? s->client_name : "";
+
+	if (name[0] == '\0' || name[0] == '[')
+		(void)snprintf(room, n, "[%s]", s->client_addr);
+	else
+		(void)snprintf(room, n, "%s [%s]", name, s->client_addr);
+	return (room);
+}
+
+void
+record_refusal(
+    struct session *s, const char *milter, const char *reply, const char *to)
+{
+	char relay[512], who[128], say[512], from[560], rcpt[560], helo[300];
+	const struct envelope *e = s->tx != NULL ? &s->tx->env : NULL;
+	char to_part[600] = "", by[150] = "", from_part[600] = "";
+
+	if (milter[0] != '\0')
+		(void)snprintf(by, sizeof(by), "milter=%s, ",
+		    log_quote(who, sizeof(who), milter));
+	if (e != NULL)
+		(void)snprintf(from_part, sizeof(from_part), "from=<%s>, ",
+		    log_quote(from, sizeof(from), e->sender));
+	if (to == NULL && e != NULL && e->n_rcpts == 1)
+		to = e->rcpts[0].addr;
+	if (to != NULL)
+		(void)snprintf(to_part, sizeof(to_part), "to=<%s>, ",
+		    log_quote(rcpt, sizeof(rcpt), to));
+	log_info("%s: %sreject=%s, %s%srelay=%s, helo=%s",
+	    e != NULL ? e->id : "NOQUEUE", by,
+	    log_quote(say, sizeof(say), reply), from_part, to_part,
+	    record_relay(s, relay, sizeof(relay)),
+	    log_quote(helo, sizeof(helo), s->helo != NULL ? s->helo : ""));
+}
+
+static int
+add_time(struct buf *out, uint64_t unix_ms)
+{
+	time_t t = (time_t)(unix_ms / 1000);
+	struct tm tm;
+	char text[40];
+
+	if (gmtime_r(&t, &tm) == NULL)
+		return (-1);
+	(void)strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+	return (json_key(out, "time") == -1 ||
+	            buf_addf(out, "\"%s.%03uZ\"", text,
+	                (unsigned)(unix_ms % 1000)) == -1
+	        ? -1
+	        : 0);
+}
+
+static int
+add_rcpts(struct buf *out, const struct envelope *e)
+{
+	size_t i, n = e->n_rcpts < RCPTS_SHOWN ? e->n_rcpts : RCPTS_SHOWN;
+
+	if (json_key(out, "recipients") == -1 || buf_add(out, "[", 1) == -1)
+		return (-1);
+	for (i = 0; i < n; i++)
+		if ((i > 0 && buf_add(out, ",", 1) == -1) ||
+		    json_str(out, e->rcpts[i].addr) == -1)
+			return (-1);
+	if (buf_add(out, "]", 1) == -1)
+		return (-1);
+	return (n == e->n_rcpts
+	        ? 0
+	        : json_kv_num(out, "recipients_in_all", e->n_rcpts));
+}
+
+/* add_milters - the chain's part; one too large is left out, and said so */
+static int
+add_milters(struct session *s, struct buf *out)
+{
+	struct buf b = BUF_INIT(CHAIN_RECORD_MAX);
+	int rc;
+
+	if (s->chain != NULL && chain_record(s->chain, &b) == 0 && b.len > 0) {
+		rc = json_key(out, "milters");
+		if (rc == 0)
+			rc = buf_add(out, b.data, b.len);
+	} else
+		rc = json_kv_str(out, "milters", "too large");
+	buf_fini(&b);
+	return (rc);
+}
+
+static int
+make(struct session *s, const char *outcome, const char *reply,
+    const char *milter, bool rcpts, struct buf *out)
+{
+	const struct transaction *t = s->tx;
+	const struct envelope *e = &t->env;
+
+	if (buf_add(out, "{", 1) == -1 || json_kv_str(out, "id", e->id) == -1 ||
+	    add_time(out, e->arrival_ms) == -1 ||
+	    json_kv_str(out, "client", e->client_addr) == -1 ||
+	    json_kv_str(out, "client_name", e->client_name) == -1 ||
+	    json_kv_str(out, "helo", e->helo) == -1 ||
+	    json_kv_str(out, "listener", e->listener) == -1 ||
+	    json_kv_str(out, "policy", e->policy) == -1 ||
+	    json_kv_str(out, "policy_hash", e->policy_hash) == -1 ||
+	    json_kv_str(out, "sender", e->sender) == -1 ||
+	    (rcpts && add_rcpts(out, e) == -1) ||
+	    json_kv_num(out, "size", t->size) == -1 ||
+	    json_kv_str(out, "outcome", outcome) == -1 ||
+	    json_kv_str(out, "reply", reply) == -1 ||
+	    json_kv_str(out, "milter", milter) == -1 ||
+	    add_milters(s, out) == -1)
+		return (-1);
+	return (buf_add(out, "}", 1));
+}
+
+int
+record_make(struct session *s, const char *outcome, const char *reply,
+    const char *milter, struct buf *out)
+{
+	if (make(s, outcome, reply, milter, true, out) == 0)
+		return (0);
+	out->len = 0; /* thousands of long addresses */
+	return (make(s, outcome, reply, milter, false, out));
+}
+
+void
+record_send(struct session *s, const char *outcome, const char *reply,
+    const char *milter)
+{
+	struct buf record = BUF_INIT(RECORD_MAX), b = BUF_INIT(FRAME_MAX);
+	struct packer k = { &b, false };
+
+	if (s->r->queue == NULL ||
+	    record_make(s, outcome, reply, milter, &record) == -1)
+		goto lost;
+	pack_str(&k, record.data);
+	if (pack_end(&k) == -1 ||
+	    chan_send_buf(s->r->queue, MSG_RECORD, 0, &b, -1) == -1)
+		goto lost;
+	buf_fini(&record);
+	buf_fini(&b);
+	return;
+
+lost:
+	log_warning(
+	    "%s: decision record lost: outcome=%s", s->tx->env.id, outcome);
+	buf_fini(&record);
+	buf_fini(&b);
+}
+
+int
+record_status(struct receiver *r, struct buf *out)
+{
+	if (buf_add(out, "{", 1) == -1 ||
+	    json_kv_num(out, "sessions", r->n_sessions) == -1 ||
+	    json_kv_num(out, "sessions_total", r->sessions_total) == -1 ||
+	    json_kv_num(out, "messages", r->messages) == -1 ||
+	    json_kv_num(out, "submitting", r->submitting) == -1 ||
+	    json_kv_num(out, "rejected", r->rejected) == -1 ||
+	    json_key(out, "milters") == -1 ||
+	    engine_stats(r->engine, out) == -1)
+		return (-1);
+	return (buf_add(out, "}", 1));
+}
