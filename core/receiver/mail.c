@@ -246,7 +246,8 @@ rcpt_done(void *arg, const struct chain_answer *a)
 		refuse_rcpt(s, a->reply, a->milter);
 		break;
 	}
-	route_fini(&s->tx->route);
+	if (s->tx != NULL)
+		route_fini(&s->tx->route);
 	session_go(s);
 }
 

@@ -49,3 +49,11 @@ EXTRA_DIST += %D%/chain_lib.h %D%/fake_milter.h
 %C%_relay_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
 %C%_relay_test_LDADD = core/relay/librelay.la core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la milter-sdk/base/libbase.la -lpthread
 %C%_reply_test_LDADD = core/relay/librelay.la core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la milter-sdk/base/libbase.la
+
+unit_tests += %D%/receiver_test
+%C%_receiver_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
+%C%_receiver_test_SOURCES = %D%/receiver_test.c \
+	%D%/receiver_chain.c %D%/receiver_chain.h
+%C%_receiver_test_LDADD = core/receiver/libreceiver.la core/proc/libproc.la \
+	core/smtp/libsmtp.la core/conf/libconf.la milter-sdk/base/libbase.la \
+	$(EVENT_LIBS)
