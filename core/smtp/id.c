@@ -3,63 +3,67 @@
 /*
  * id - queue ids
  *
- * Seven characters of time in milliseconds (enough until 2081), two of a
- * counter within the millisecond, six of a random number of the process.  The
- * time never goes back within a process: when the clock does, or when 3844 ids
- * were made in one millisecond, it runs ahead of the clock.
+ * Made by receivers for what they accept and by the queue for its bounces,
+ * without asking each other: a random number per process keeps them apart,
+ * the counter those of one second.
  */
 
 #include "core/smtp/id.h"
 
-#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { TIME_CHARS = 7, COUNT_CHARS = 2, KEY_CHARS = 6, COUNTS = 62 * 62 };
+enum { TIME_CHARS = 6, PROCESS_CHARS = 5, COUNTER_CHARS = 4 };
 
+/* put - v modulo 62^n as n characters */
 static char *
-base62(char *out, uint64_t v, int n)
+put(char *out, uint64_t v, unsigned n)
 {
-	static const char digits[] = "0123456789"
-	                             "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	                             "abcdefghijklmnopqrstuvwxyz";
-	int i;
+	static const char digits[] =
+	    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+	unsigned i;
 
-	for (i = n - 1; i >= 0; i--) {
+	for (i = n; i-- > 0; v /= 62)
 		out[i] = digits[v % 62];
-		v /= 62;
-	}
 	return (out + n);
 }
 
 void
 queue_id_make(char out[ENV_ID_MAX])
 {
-	static uint64_t key, last_ms;
-	static unsigned count;
-	static pid_t pid;
-	struct timespec now;
-	uint64_t ms;
+	static uint64_t process, counter;
+	static pid_t owner;
+	pid_t self = getpid();
+	char *p = out;
 
-	if (pid != getpid()) { /* the first here: a fork copied the key */
-		while (getrandom(&key, sizeof(key), 0) != sizeof(key))
-			if (errno != EINTR)
-				abort();
-		pid = getpid();
+	if (owner != self) { /* first use, or the child of a fork */
+		if (getrandom(&process, sizeof(process), 0) != sizeof(process))
+			abort();
+		owner = self;
 	}
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-	if (ms > last_ms) {
-		last_ms = ms;
-		count = 0;
-	} else if (++count == COUNTS) {
-		last_ms++;
-		count = 0;
-	}
-	out = base62(out, last_ms, TIME_CHARS);
-	out = base62(out, count, COUNT_CHARS);
-	out = base62(out, key, KEY_CHARS);
-	*out = '\0';
+	p = put(p, (uint64_t)time(NULL), TIME_CHARS);
+	p = put(p, process, PROCESS_CHARS);
+	p = put(p, counter++, COUNTER_CHARS);
+	*p = '\0';
+}
+
+bool
+queue_id_ok(const char *id)
+{
+	static const char alnum[] =
+	    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+	size_t n = strspn(id, alnum);
+
+	if (n < 12 || n > 16)
+		return (false);
+	if (id[n] == '\0')
+		return (true);
+	if (id[n] != '-' || id[n + 1] < '1' || id[n + 1] > '9')
+		return (false);
+	id += n + 1;
+	n = strspn(id, "0123456789");
+	return (n <= 5 && id[n] == '\0');
 }

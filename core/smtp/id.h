@@ -4,9 +4,17 @@
 
 #include "core/smtp/envelope.h"
 
-/* queue_id_make - a new queue id: 15 characters of [0-9A-Za-z], never made
- * twice by a process, and by two processes or hosts only with negligible
- * probability.  Ids of one process sort by time in ASCII order. */
+#include <stdbool.h>
+
+/*
+ * queue_id_make - a queue id of 15 characters [0-9A-Za-z]: the second (6), a
+ * random number of this process (5), a counter (4).  Unique over processes,
+ * restarts and hosts; safe as a file name; ids of one process sort by age
+ * within C's order of characters.
+ */
 void queue_id_make(char out[ENV_ID_MAX]);
+
+/* queue_id_ok - the form of an id, with or without a group's "-2" */
+bool queue_id_ok(const char *);
 
 #endif
