@@ -10,6 +10,9 @@ AM_TESTS_ENVIRONMENT = CC='$(CC)' MALLOC_PERTURB_=165; export CC MALLOC_PERTURB_
 
 EXTRA_DIST += tests/lib/t.h tests/lib/build.sh tests/lib/gateway.py \
 	tests/lib/sink.py tests/bench/milldam.sh check .clang-format
+EXTRA_DIST += tests/fuzz/milter_fuzz.c tests/fuzz/corpus/milter/connect6 \
+	tests/fuzz/corpus/milter/edits tests/fuzz/corpus/milter/options \
+	tests/fuzz/corpus/milter/reply tests/fuzz/corpus/milter/session
 
 include tests/unit/local.mk
 include tests/lint/local.mk

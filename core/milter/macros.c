@@ -10,8 +10,6 @@
  * libmilter: "i" or "j" stands in when the milter had a set before.
  */
 
-#include "config.h"
-
 #include "core/milter/chain_int.h"
 
 #include <ctype.h>
@@ -264,7 +262,7 @@ value(const struct chain *c, const char *name, char *room, size_t n)
 	if (strcmp(name, "i") == 0)
 		return (defined(c->id));
 	if (strcmp(name, "v") == 0)
-		return (PACKAGE_NAME " " PACKAGE_VERSION);
+		return ("Milldam");
 	if (strcmp(name, "daemon_port") == 0)
 		return (number(room, n, c->facts->daemon_port));
 	if (strcmp(name, "milldam_early") == 0)

@@ -108,19 +108,19 @@ wait_answer(void)
 
 #define ASK(call) (in_call = true, got.reply[0] = '\0', (call), wait_answer())
 
-static enum chain_verdict
+static inline enum chain_verdict
 ask_connect(void)
 {
 	return (ASK(chain_connect(chain, on_answer, NULL)));
 }
 
-static enum chain_verdict
+static inline enum chain_verdict
 ask_helo(void)
 {
 	return (ASK(chain_helo(chain, on_answer, NULL)));
 }
 
-static enum chain_verdict
+static inline enum chain_verdict
 ask_mail(const char *id)
 {
 	static const char *const args[] = { "SIZE=10" };
@@ -129,20 +129,20 @@ ask_mail(const char *id)
 	    ASK(chain_mail(chain, id, "s@x.test", args, 1, on_answer, NULL)));
 }
 
-static enum chain_verdict
+static inline enum chain_verdict
 ask_rcpt(const char *addr)
 {
 	return (
 	    ASK(chain_rcpt(chain, addr, NULL, 0, NULL, NULL, on_answer, NULL)));
 }
 
-static enum chain_verdict
+static inline enum chain_verdict
 ask_data(void)
 {
 	return (ASK(chain_data(chain, on_answer, NULL)));
 }
 
-static enum chain_verdict
+static inline enum chain_verdict
 ask_message(void)
 {
 	return (ASK(chain_message(chain, &msg, &env, on_answer, NULL)));

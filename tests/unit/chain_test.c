@@ -96,7 +96,7 @@ macros_of_both_lists_go_with_their_stage(void)
 	ask_message();
 	finish(false);
 	T_OK(strstr(text(&fa.macros),
-	         "C(j=mx.test,_=c.test [192.0.2.7],v=milldam") != NULL);
+	         "C(j=mx.test,_=c.test [192.0.2.7],v=Milldam") != NULL);
 	T_OK(strstr(text(&fa.macros),
 	         "{client_port}=4711,{client_ptr}=c.test,{client_resolve}=OK,"
 	         "{client_connections}=1,{milldam_early}=yes)") != NULL);

@@ -20,7 +20,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum fake_act { FAKE_SEND, FAKE_CLOSE, FAKE_SILENT };
+enum fake_act { FAKE_SEND, FAKE_SEND_CLOSE, FAKE_CLOSE, FAKE_SILENT };
 
 struct fake_line {
 	char cmd;
@@ -161,9 +161,9 @@ fake_answer(struct fake *f, int fd, const struct milter_packet *p)
 
 		if (l->cmd != p->code || (l->nth != 0 && l->nth != nth))
 			continue;
-		if (l->act == FAKE_SEND && l->bytes.len > 0)
+		if (l->act <= FAKE_SEND_CLOSE && l->bytes.len > 0)
 			fake_write(f, fd, l->bytes.data, l->bytes.len);
-		return (l->act != FAKE_CLOSE);
+		return (l->act == FAKE_SEND || l->act == FAKE_SILENT);
 	}
 	if (p->code == 'O') {
 		memcpy(o.lists, f->lists, sizeof(o.lists));
