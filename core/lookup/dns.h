@@ -24,7 +24,7 @@ enum {
 enum dns_type { DNS_A = 1, DNS_PTR = 12, DNS_MX = 15, DNS_AAAA = 28 };
 
 enum dns_status {
-	DNS_OK,
+	DNS_OK,       /* there are records, though perhaps none of use */
 	DNS_NODATA,   /* the name exists, no record of this type */
 	DNS_NXDOMAIN, /* no such name */
 	DNS_TEMP      /* no answer, SERVFAIL, too much to do */

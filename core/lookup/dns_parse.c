@@ -126,6 +126,7 @@ get_rr(struct reader *r, enum dns_type type, struct dns_answer *a)
 	struct dns_rr *rr;
 	uint32_t ttl;
 	size_t len;
+	bool ours;
 	int rc;
 
 	if (get_name(r, NULL) == -1 || r->n - r->off < 10)
@@ -142,8 +143,10 @@ get_rr(struct reader *r, enum dns_type type, struct dns_answer *a)
 		ttl = 0;
 	if (ttl < a->ttl_s)
 		a->ttl_s = ttl;
-	if (get16(p) == (unsigned)type && get16(p + 2) == 1 &&
-	    a->n < DNS_RRS_MAX) {
+	ours = get16(p) == (unsigned)type && get16(p + 2) == 1;
+	if (ours)
+		a->status = DNS_OK; /* even if it is of no use */
+	if (ours && a->n < DNS_RRS_MAX) {
 		rr = realloc(a->rrs, (a->n + 1) * sizeof(*rr));
 		if (rr == NULL)
 			return (-1);
@@ -164,6 +167,7 @@ dns_parse(const unsigned char *msg, size_t n, enum dns_type type,
 	unsigned i, count;
 
 	memset(a, 0, sizeof(*a));
+	a->status = DNS_NODATA;
 	a->ttl_s = DNS_TTL_MAX;
 	if (n < 12 || n > 65535)
 		goto bad;
@@ -175,7 +179,6 @@ dns_parse(const unsigned char *msg, size_t n, enum dns_type type,
 	for (i = 0, count = get16(msg + 6); i < count; i++)
 		if (get_rr(&r, type, a) == -1)
 			goto bad;
-	a->status = a->n > 0 ? DNS_OK : DNS_NODATA;
 	return (0);
 
 bad:

@@ -10,7 +10,7 @@ unit_tests += %D%/spool_tool_test
 unit_tests += %D%/id_test
 unit_tests += %D%/map_test %D%/route_test
 unit_tests += %D%/sdk_test %D%/access_test
-unit_tests += %D%/relay_test %D%/reply_test
+unit_tests += %D%/relay_test %D%/reply_test %D%/lookup_test
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 
@@ -60,3 +60,5 @@ unit_tests += %D%/receiver_test
 %C%_receiver_test_LDADD = core/receiver/libreceiver.la core/proc/libproc.la \
 	core/smtp/libsmtp.la core/conf/libconf.la milter-sdk/base/libbase.la \
 	$(EVENT_LIBS)
+%C%_lookup_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
+%C%_lookup_test_LDADD = core/lookup/liblookup.la core/route/libroute.la milter-sdk/map/libmap.la core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la milter-sdk/base/libbase.la -lpthread
