@@ -77,7 +77,8 @@ failed(struct chain *c, struct link *l)
 {
 	struct outcome o = { failure_outcome(l->conf->on_failure), NULL };
 
-	if (l->mode == MODE_SHADOW || c->refused != NULL)
+	/* A refusal stands, and an unknown command is refused anyway. */
+	if (l->mode == MODE_SHADOW || c->refused != NULL || c->q == Q_UNKNOWN)
 		return;
 	if (l->conf->on_failure == FAIL_QUARANTINE && c->in_message)
 		hold(c, l);

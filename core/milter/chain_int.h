@@ -25,6 +25,8 @@ enum {
 	LINK_EXPECT_MAX = 16,       /* kinds of answer due at one time */
 	LINK_STAGES_MAX = 48,       /* stages noted for the record */
 	LINK_EDITS_MAX = 20000,     /* changes by one milter to one message */
+	EDIT_VALUE_MAX = 65000,     /* bytes: the next milter must be able to
+	                               see the field in one packet */
 	LINK_EDIT_BYTES = 4 << 20,  /* of them, without bodies */
 	LINK_NOTES_MAX = 64,        /* edits noted for the record */
 	NOTE_TEXT = 200,            /* bytes of each text in the record */
@@ -177,9 +179,9 @@ struct link {
 	char *quarantine; /* reason, until the verdict counts */
 
 	/* record */
-	struct stage_note stages[LINK_STAGES_MAX];
+	struct stage_note *stages; /* room for LINK_STAGES_MAX, or NULL */
 	size_t n_stages;
-	struct edit_note notes[LINK_NOTES_MAX];
+	struct edit_note *notes; /* room for LINK_NOTES_MAX, or NULL */
 	size_t n_notes;
 	size_t n_edits;          /* made, noted or not */
 	enum outcome_kind final; /* for the summary */
@@ -300,10 +302,17 @@ int content_commit(struct link *); /* its edits into the view */
 int edits_add(struct edit_list *, const struct milter_edit *, uint64_t max);
 void edits_clear(struct edit_list *);
 int edits_apply(struct link *, struct view *, bool dry);
+void fields_free(struct field *, size_t n);
 void view_init(struct view *, struct message *, struct envelope *);
 void view_fini(struct view *);
 /* view_store - what the milters made of it into the receiver's own */
 void view_store(struct view *, struct message *, struct envelope *);
+
+/* edit_header.c, edit_envelope.c: copies with the edits in them */
+int edit_header(struct link *, const struct view *, struct field **fields_r,
+    size_t *n_r, uint32_t *flags_r);
+int edit_envelope(
+    struct link *, const struct envelope *from, struct envelope *to);
 
 /* answer.c */
 void outcome_clear(struct outcome *);

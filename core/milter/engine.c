@@ -146,6 +146,30 @@ read_hosts(struct engine *e)
 	}
 }
 
+/* warn_unknown - endpoints that no connection can ever be made to */
+static void
+warn_unknown(const struct engine *e)
+{
+	const struct settings *s = e->settings;
+	uint8_t room[16];
+	size_t i, k;
+
+	for (i = 0; i < s->n_milters; i++)
+		for (k = 0; k < s->milters[i].n_endpoints; k++) {
+			const struct endpoint *ep = &s->milters[i].endpoints[k];
+
+			if (ep->family == ENDPOINT_INET &&
+			    inet_pton(AF_INET, ep->host, room) != 1 &&
+			    inet_pton(AF_INET6, ep->host, room) != 1 &&
+			    engine_host(e, ep->host, false) == NULL &&
+			    engine_host(e, ep->host, true) == NULL)
+				log_err("milter=%s: endpoint %s: no address: "
+				        "give a numeric one, or a name in the "
+				        "hosts file at start",
+				    s->milters[i].name, ep->text);
+		}
+}
+
 static void
 adopt(struct engine *e)
 {
@@ -158,6 +182,7 @@ adopt(struct engine *e)
 		if ((m = engine_state(e, e->settings->milters[i].name)) != NULL)
 			m->present = true;
 	read_hosts(e);
+	warn_unknown(e);
 }
 
 struct engine *

@@ -6,6 +6,8 @@ noinst_LTLIBRARIES += %D%/libmilterc.la
 	%D%/chain.c \
 	%D%/conn.c \
 	%D%/content.c \
+	%D%/edit_envelope.c \
+	%D%/edit_header.c \
 	%D%/edits.c \
 	%D%/engine.c \
 	%D%/macros.c \

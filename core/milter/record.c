@@ -67,7 +67,9 @@ record_stage(
 		n->us += us;
 		return;
 	}
-	if (l->n_stages == LINK_STAGES_MAX)
+	if (l->stages == NULL)
+		l->stages = calloc(LINK_STAGES_MAX, sizeof(*l->stages));
+	if (l->stages == NULL || l->n_stages == LINK_STAGES_MAX)
 		return;
 	n = &l->stages[l->n_stages++];
 	n->cmd = cmd;
@@ -93,7 +95,9 @@ record_edit(struct link *l, char code, const char *what, const char *before,
 	struct edit_note *n;
 
 	l->n_edits++;
-	if (l->n_notes == LINK_NOTES_MAX)
+	if (l->notes == NULL)
+		l->notes = calloc(LINK_NOTES_MAX, sizeof(*l->notes));
+	if (l->notes == NULL || l->n_notes == LINK_NOTES_MAX)
 		return;
 	n = &l->notes[l->n_notes++];
 	n->code = code;
@@ -114,6 +118,10 @@ record_clear(struct link *l)
 		free(n->before);
 		free(n->after);
 	}
+	free(l->stages);
+	free(l->notes);
+	l->stages = NULL;
+	l->notes = NULL;
 	l->n_edits = 0;
 	l->final = OUT_NONE;
 	l->final_us = 0;
