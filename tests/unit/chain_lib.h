@@ -211,7 +211,7 @@ setup_policy(const char *a_opts, const char *b_opts, const char *policy)
 	setup_message("hello\r\n.dot\r\n");
 }
 
-static void
+static inline void
 setup(const char *a_opts, const char *b_opts)
 {
 	fake_start(&fa);
@@ -221,7 +221,7 @@ setup(const char *a_opts, const char *b_opts)
 }
 
 /* finish - the session ends; after it the fakes' notes may be read */
-static void
+static inline void
 finish(bool with_b)
 {
 	chain_free(&chain);

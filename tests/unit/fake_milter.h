@@ -69,7 +69,7 @@ fake_says(struct fake *f, char cmd, unsigned nth, enum fake_act act)
 	return (l);
 }
 
-static void
+static inline void
 fake_reply(struct fake *f, char cmd, unsigned nth, char code)
 {
 	fake_check(milter_put(

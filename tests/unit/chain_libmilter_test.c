@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * The chain engine against libmilter itself, in a process of its own: what
+ * every C filter and most bindings speak.
+ */
+
+#include "tests/unit/chain_lib.h"
+
+#include <libmilter/mfapi.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+static pid_t child;
+static sfsistat body_says = SMFIS_CONTINUE;
+static unsigned long all_or = 0; /* protocol bits asked for */
+static unsigned n_helo;
+
+static sfsistat
+m_connect(SMFICTX *ctx, char *name, _SOCK_ADDR *sa)
+{
+	(void)ctx;
+	return (strcmp(name, "c.test") == 0 && sa->sa_family == AF_INET
+	        ? SMFIS_CONTINUE
+	        : SMFIS_REJECT);
+}
+
+static sfsistat
+m_helo(SMFICTX *ctx, char *name)
+{
+	(void)ctx;
+	n_helo++;
+	return (strcmp(name, "c.test") == 0 ? SMFIS_CONTINUE : SMFIS_REJECT);
+}
+
+static sfsistat
+m_from(SMFICTX *ctx, char **argv)
+{
+	const char *id = smfi_getsymval(ctx, (char *)"i");
+
+	return (id != NULL && id[0] == 'Q' &&
+	            strcmp(argv[0], "<s@x.test>") == 0 &&
+	            strcmp(argv[1], "SIZE=10") == 0
+	        ? SMFIS_CONTINUE
+	        : SMFIS_REJECT);
+}
+
+static sfsistat
+m_rcpt(SMFICTX *ctx, char **argv)
+{
+	const char *addr = smfi_getsymval(ctx, (char *)"{rcpt_addr}");
+
+	if (addr == NULL || strncmp(argv[0] + 1, addr, strlen(addr)) != 0)
+		return (SMFIS_TEMPFAIL);
+	if (strncmp(argv[0], "<no", 3) == 0) {
+		smfi_setreply(ctx, (char *)"550", (char *)"5.1.1",
+		    (char *)"100%% unknown");
+		return (SMFIS_REJECT);
+	}
+	return (SMFIS_CONTINUE);
+}
+
+static sfsistat
+m_data(SMFICTX *ctx)
+{
+	(void)ctx;
+	return (SMFIS_CONTINUE);
+}
+
+static sfsistat
+m_header(SMFICTX *ctx, char *name, char *value)
+{
+	(void)ctx;
+	(void)name;
+	(void)value;
+	return (all_or == 0 ? SMFIS_CONTINUE : SMFIS_NOREPLY);
+}
+
+static sfsistat
+m_eoh(SMFICTX *ctx)
+{
+	(void)ctx;
+	return (SMFIS_CONTINUE);
+}
+
+static sfsistat
+m_body(SMFICTX *ctx, unsigned char *p, size_t n)
+{
+	(void)ctx;
+	return (n > 2 && memcmp(p, "BAD", 3) == 0 ? SMFIS_REJECT : body_says);
+}
+
+static sfsistat
+m_eom(SMFICTX *ctx)
+{
+	(void)smfi_progress(ctx);
+	(void)smfi_insheader(ctx, 0, (char *)"X-Top", (char *)"t");
+	(void)smfi_chgheader(ctx, (char *)"X-A", 2, NULL);
+	(void)smfi_addheader(ctx, (char *)"X-End", (char *)"a\n\tb");
+	(void)smfi_addrcpt(ctx, (char *)"<new@y.test>");
+	(void)smfi_chgfrom(ctx, (char *)"<f@x.test>", NULL);
+	(void)smfi_replacebody(ctx, (unsigned char *)"new\r\n", 5);
+	return (SMFIS_CONTINUE);
+}
+
+static sfsistat
+m_negotiate(SMFICTX *ctx, unsigned long f0, unsigned long f1, unsigned long f2,
+    unsigned long f3, unsigned long *p0, unsigned long *p1, unsigned long *p2,
+    unsigned long *p3)
+{
+	(void)f2;
+	(void)f3;
+	*p0 = f0;
+	*p1 = f1 & (SMFIP_SKIP | all_or);
+	*p2 = *p3 = 0;
+	(void)smfi_setsymlist(ctx, SMFIM_ENVFROM, (char *)"i {mail_addr}");
+	return (SMFIS_CONTINUE);
+}
+
+static struct smfiDesc desc = { (char *)"fake", SMFI_VERSION,
+	SMFIF_ADDHDRS | SMFIF_CHGHDRS | SMFIF_CHGBODY | SMFIF_ADDRCPT |
+	    SMFIF_DELRCPT | SMFIF_CHGFROM | SMFIF_SETSYMLIST,
+	m_connect, m_helo, m_from, m_rcpt, m_header, m_eoh, m_body, m_eom, NULL,
+	NULL, NULL, m_data, m_negotiate };
+
+static void
+start(const char *opts)
+{
+	char conn[128];
+	struct stat st;
+	int i;
+
+	fakes();
+	snprintf(conn, sizeof(conn), "unix:%s", fa.path);
+	(void)unlink(fa.path);
+	fflush(stdout);
+	if ((child = fork()) == 0) {
+		if (smfi_setconn(conn) == MI_FAILURE ||
+		    smfi_register(desc) == MI_FAILURE)
+			_exit(1);
+		_exit(smfi_main() == MI_SUCCESS ? 0 : 1);
+	}
+	for (i = 0; i < 500 && stat(fa.path, &st) == -1; i++)
+		usleep(10000);
+	setup_policy(opts, NULL, "authorise = \"a\"");
+}
+
+static void
+stop(void)
+{
+	int status;
+
+	chain_free(&chain);
+	(void)kill(child, SIGTERM);
+	(void)waitpid(child, &status, 0);
+	engine_free(&engine);
+	settings_unref(&settings);
+	event_base_free(base);
+	message_fini(&msg);
+	env_fini(&env);
+	(void)unlink(fa.path);
+	fakes_fini();
+}
+
+static void
+new_message(const char *body)
+{
+	message_fini(&msg);
+	env_fini(&env);
+	setup_message(body);
+}
+
+static void
+messages(const char *opts)
+{
+	int i;
+
+	start(opts);
+	T_OK(ask_connect() == CHAIN_CONTINUE);
+	T_OK(ask_helo() == CHAIN_CONTINUE);
+	for (i = 0; i < 3; i++) {
+		new_message(i == 1 ? "BAD\r\n" : "good\r\n");
+		T_OK(ask_mail(i == 0 ? "Q1" : "Q2") == CHAIN_CONTINUE);
+		T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && got.authorised);
+		T_OK(ask_rcpt("no@y.test") == CHAIN_REJECT && !got.authorised);
+		T_STR(got.reply, "550 5.1.1 100% unknown");
+		T_OK(ask_data() == CHAIN_CONTINUE);
+		if (i == 1) {
+			T_OK(ask_message() == CHAIN_REJECT);
+			T_OK(!msg.header_changed && env.n_rcpts == 2);
+			continue;
+		}
+		T_OK(ask_message() == CHAIN_CONTINUE);
+		T_OK(msg.n_fields == 6 && env.n_rcpts == 3);
+		T_STR(msg.fields[0].name, "X-Top");
+		T_STR(msg.fields[0].value, " t");
+		T_STR(msg.fields[5].value, " a\r\n\tb");
+		T_STR(env.sender, "f@x.test");
+		T_OK(msg.body_len == 5 && memcmp(msg.body, "new\r\n", 5) == 0);
+		/* RSET in between, after RCPT */
+		T_OK(ask_mail("Q9") == CHAIN_CONTINUE);
+		T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && got.authorised);
+		chain_abort(chain);
+	}
+	T_OK(strstr(chain_summary(chain), "a=") != NULL);
+	stop();
+}
+
+static void
+in_batches(void)
+{
+	all_or = 0;
+	messages("");
+}
+
+static void
+stage_by_stage(void)
+{
+	messages("early = yes");
+}
+
+static void
+without_replies(void)
+{
+	all_or = SMFIP_NR_HDR;
+	messages("");
+	all_or = 0;
+}
+
+static void
+skips_a_large_body(void)
+{
+	char *body = malloc(400001);
+
+	memset(body, 'x', 399998);
+	memcpy(body + 399998, "\r\n", 3);
+	body_says = SMFIS_SKIP;
+	start("");
+	new_message(body);
+	ask_helo();
+	ask_mail("Q1");
+	ask_rcpt("r1@y.test");
+	T_OK(ask_message() == CHAIN_CONTINUE && msg.body_len == 5);
+	stop();
+	body_says = SMFIS_CONTINUE;
+	free(body);
+}
+
+static void
+accept_in_the_batch_leaves_the_session_usable(void)
+{
+	body_says = SMFIS_ACCEPT; /* the end of message was sent ahead */
+	start("");
+	ask_helo();
+	ask_mail("Q1");
+	ask_rcpt("r1@y.test");
+	T_OK(ask_message() == CHAIN_CONTINUE && !msg.header_changed);
+	ask_mail("Q2");
+	T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && got.authorised);
+	T_OK(ask_message() == CHAIN_CONTINUE);
+	stop();
+	body_says = SMFIS_CONTINUE;
+}
+
+static const struct t_case cases[] = {
+	{ "libmilter: three messages in batches", in_batches },
+	{ "libmilter: the same, asked early", stage_by_stage },
+	{ "libmilter: the same, no reply to header fields", without_replies },
+	{ "libmilter: skips a large body", skips_a_large_body },
+	{ "libmilter: accept amid what was sent ahead",
+	    accept_in_the_batch_leaves_the_session_usable },
+};
+
+T_MAIN(cases)
