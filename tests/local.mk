@@ -13,6 +13,10 @@ EXTRA_DIST += tests/lib/t.h tests/lib/build.sh tests/lib/gateway.py \
 EXTRA_DIST += tests/fuzz/milter_fuzz.c tests/fuzz/corpus/milter/connect6 \
 	tests/fuzz/corpus/milter/edits tests/fuzz/corpus/milter/options \
 	tests/fuzz/corpus/milter/reply tests/fuzz/corpus/milter/session
+EXTRA_DIST += tests/lib/milterclient.py \
+	tests/e2e/rewrite_test.py tests/e2e/virus_test.py \
+	tests/data/signatures/README \
+	tests/data/signatures/milldam-test.ndb
 
 include tests/unit/local.mk
 include tests/lint/local.mk

@@ -11,6 +11,7 @@ unit_tests += %D%/id_test
 unit_tests += %D%/map_test %D%/route_test
 unit_tests += %D%/sdk_test %D%/access_test
 unit_tests += %D%/relay_test %D%/reply_test %D%/lookup_test
+unit_tests += %D%/address_test %D%/rules_test
 check_PROGRAMS += $(unit_tests)
 TESTS += $(unit_tests)
 
@@ -64,3 +65,5 @@ unit_tests += %D%/receiver_test
 	$(EVENT_LIBS)
 %C%_lookup_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
 %C%_lookup_test_LDADD = core/lookup/liblookup.la core/route/libroute.la milter-sdk/map/libmap.la core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la milter-sdk/base/libbase.la -lpthread
+%C%_address_test_LDADD = milters/rewrite/librewrite.la
+%C%_rules_test_LDADD = milters/rewrite/librewrite.la
