@@ -244,7 +244,13 @@ outcome_frame(struct relay *r, struct frame *f)
 	if (f->fd != -1)
 		(void)close(f->fd);
 	memset(a, 0, sizeof(a));
-	if (h == NULL || h->ref != f->ref || parse(&u, h, a, &ms) == -1) {
+	if (h == NULL || h->ref != f->ref) {
+		/* Of a hand-out by the queue process before this one: the
+		 * message waits here and is tried again. */
+		log_info("relay.%u: outcome: unknown hand-out", r->index);
+		return;
+	}
+	if (parse(&u, h, a, &ms) == -1) {
 		log_err("relay.%u: outcome: bad frame", r->index);
 		relay_gone(r);
 		return;

@@ -147,6 +147,9 @@ queue_open(struct child *c)
 		q->receivers[i].index = i;
 	}
 	q->n_relays = relays_of(s);
+	/* No hand-out has a number that a process before us has used: a relay
+	 * may outlive us and answer late. */
+	q->next_ref = queue_now_ms() << 12;
 	if (mkdir(s->spool_dir, 0700) == -1 && errno != EEXIST) {
 		log_err("queue: %s: %s", s->spool_dir, strerror(errno));
 		return (-1);

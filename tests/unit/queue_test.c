@@ -517,6 +517,56 @@ drops_a_relay_that_answers_nonsense(void)
 	rig_end(&r);
 }
 
+static void
+an_answer_to_the_process_before_is_void(void)
+{
+	struct delivery d, again;
+	struct rig r;
+
+	rig_start(&r, "");
+	T_OK(rig_submit(&r, ID1, "b@dest.test", "dest.test") == 0);
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	rig_again(&r);
+	T_OK(rig_deliver(&r, 3000, &again) == 0);
+	T_OK(again.ref != d.ref);
+	rig_outcome(&r, &d, OUTCOME_DONE, "250 ok");
+	nap(50);
+	T_OK(rig_says(&r, "status", "\"messages\":1"));
+	T_OK(rig_says(&r, "status", "\"delivering\":1"));
+	rig_outcome(&r, &again, OUTCOME_DONE, "250 ok");
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	delivery_fini(&d);
+	delivery_fini(&again);
+	rig_end(&r);
+}
+
+static void
+what_was_long_in_hold_is_tried_not_returned(void)
+{
+	struct delivery d;
+	struct envelope e;
+	struct rig r;
+
+	rig_start(&r, "warn-after = 1s expire = 1s");
+	rig_env(&e, ID1, "b@dest.test", "dest.test");
+	e.flags |= ENV_HELD;
+	e.arrival_ms -= 3600000;
+	T_OK(rig_put(&r, &e, "Subject: x\r\n\r\n") == 0);
+	T_OK(rig_says(&r, "queue release all", "{\"changed\":1}"));
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	delivery_fini(&d);
+	nap(100);
+	rig_again(&r);
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	T_STR(d.env.id, ID1);
+	rig_outcome(&r, &d, OUTCOME_DONE, "250 ok");
+	delivery_fini(&d);
+	T_OK(rig_says(&r, "status", "\"bounced\":0"));
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	env_fini(&e);
+	rig_end(&r);
+}
+
 static const struct t_case cases[] = {
 	{ "accepts and delivers", accepts_and_delivers },
 	{ "groups the recipients of one site",
@@ -542,6 +592,10 @@ static const struct t_case cases[] = {
 	    lists_many_in_parts_and_flushes_them },
 	{ "drops a relay that answers nonsense",
 	    drops_a_relay_that_answers_nonsense },
+	{ "an answer to the process before is void",
+	    an_answer_to_the_process_before_is_void },
+	{ "what was long in hold is tried, not returned",
+	    what_was_long_in_hold_is_tried_not_returned },
 };
 
 T_MAIN(cases)
