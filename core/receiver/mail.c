@@ -114,10 +114,7 @@ route_ask(struct session *s, const char *addr, answer_fn *fn)
 	struct packer k = { &b, false };
 	int rc;
 
-	/* The bare name is ours; where it goes is configured. */
-	pack_str(&k,
-	    strcasecmp(addr, "postmaster") == 0 ? s->settings->postmaster
-	                                        : addr);
+	pack_str(&k, addr); /* a bare "postmaster" too: lookup knows it */
 	rc = pack_end(&k);
 	if (rc == 0)
 		rc = session_ask(

@@ -127,6 +127,8 @@ make(struct session *s, const char *outcome, const char *reply,
 	    json_kv_str(out, "outcome", outcome) == -1 ||
 	    json_kv_str(out, "reply", reply) == -1 ||
 	    json_kv_str(out, "milter", milter) == -1 ||
+	    json_kv_str(out, "summary",
+	        s->chain != NULL ? chain_summary(s->chain) : "") == -1 ||
 	    add_milters(s, out) == -1)
 		return (-1);
 	return (buf_add(out, "}", 1));

@@ -60,7 +60,7 @@ store_write(int fd, const char *p, size_t n, uint64_t at)
 int
 store_memory_file(void)
 {
-	return (memfd_create("content", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+	return (memfd_create("content", MFD_CLOEXEC));
 }
 
 static int
@@ -126,7 +126,6 @@ store_take(struct store *st, struct message *m)
 		m->body_len = m->mem.len;
 		return (0);
 	}
-	/* Private: a shared mapping would forbid to seal the file. */
 	m->map = mmap(
 	    NULL, st->len, PROT_READ, MAP_PRIVATE, st->fd, (off_t)st->front);
 	if (m->map == MAP_FAILED) {

@@ -15,11 +15,9 @@
 #include "milter-sdk/base/crc32c.h"
 #include "milter-sdk/base/pack.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -183,19 +181,9 @@ out:
 	return (rc);
 }
 
-/* seal - nobody, not even a receiver that was taken over, changes it now */
-static void
-seal(int fd)
-{
-	(void)fcntl(fd, F_ADD_SEALS,
-	    F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL);
-}
-
 static void
 submit_file(struct session *s, struct place *pl)
 {
-	if (pl->where == 1)
-		seal(pl->fd);
 	if (send_it(s, pl) == -1) {
 		(void)close(pl->fd);
 		tx_fail(s, "tempfailed", no_queue, "");

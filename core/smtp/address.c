@@ -197,9 +197,10 @@ skip_route(const char *s)
 }
 
 static long
-skip_mailbox(const char *s, unsigned flags)
+skip_mailbox(const char *s, unsigned flags, bool bracket)
 {
 	long local, domain;
+	bool missing;
 
 	local = s[0] == '"' ? skip_quoted(s) : skip_dot_string(s);
 	if (local == -1)
@@ -210,10 +211,9 @@ skip_mailbox(const char *s, unsigned flags)
 		if ((flags & ADDRESS_POSTMASTER) != 0 && local == 10 &&
 		    strncasecmp(s, "postmaster", 10) == 0)
 			return (local);
-		return (
-		    fail(s[local] == '>' || s[local] == '\0' || s[local] == ' '
-		            ? EDESTADDRREQ
-		            : EINVAL));
+		missing = bracket ? s[local] == '>'
+		                  : s[local] == '\0' || s[local] == ' ';
+		return (fail(missing ? EDESTADDRREQ : EINVAL));
 	}
 	if ((domain = skip_domain(s + local + 1)) == -1)
 		return (-1);
@@ -238,7 +238,7 @@ address_path(const char *s, unsigned flags, char out[ADDRESS_MAX + 1],
 			return (-1);
 		s += n;
 	}
-	if ((n = skip_mailbox(s, flags)) == -1)
+	if ((n = skip_mailbox(s, flags, bracket)) == -1)
 		return (-1);
 	memcpy(out, s, (size_t)n);
 	out[n] = '\0';
@@ -254,7 +254,7 @@ address_path(const char *s, unsigned flags, char out[ADDRESS_MAX + 1],
 int
 address_check(const char *s)
 {
-	long n = skip_mailbox(s, 0);
+	long n = skip_mailbox(s, 0, false);
 
 	if (n == -1)
 		return (-1);

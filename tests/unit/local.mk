@@ -56,7 +56,9 @@ EXTRA_DIST += %D%/chain_lib.h %D%/fake_milter.h
 %C%_relay_test_LDADD = core/relay/librelay.la core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la milter-sdk/base/libbase.la -lpthread
 %C%_reply_test_LDADD = core/relay/librelay.la core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la milter-sdk/base/libbase.la
 
-unit_tests += %D%/receiver_test
+unit_tests += %D%/data_test %D%/receiver_test %D%/smtp_test
+%C%_data_test_LDADD = core/smtp/libsmtp.la milter-sdk/base/libbase.la
+%C%_smtp_test_LDADD = core/smtp/libsmtp.la milter-sdk/base/libbase.la
 %C%_receiver_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
 %C%_receiver_test_SOURCES = %D%/receiver_test.c \
 	%D%/receiver_chain.c %D%/receiver_chain.h
