@@ -2,3 +2,4 @@
 include milter-sdk/base/local.mk
 include milter-sdk/map/local.mk
 include milter-sdk/src/local.mk
+include milter-sdk/examples/local.mk

@@ -18,5 +18,8 @@ EXTRA_DIST += tests/lib/milterclient.py \
 	tests/data/signatures/README \
 	tests/data/signatures/milldam-test.ndb
 
+EXTRA_DIST += tests/lib/miltermta.py tests/e2e/sdk_test.py \
+	tests/e2e/sdk_filter.c
+
 include tests/unit/local.mk
 include tests/lint/local.mk

@@ -177,6 +177,7 @@ unwanted(void)
 	return (no);
 }
 
+/* silent - commands that are sent and that nothing here answers */
 static unsigned long
 silent(void)
 {
@@ -192,6 +193,27 @@ silent(void)
 		nr |= SMFIP_NR_RCPT;
 	if (filter->headers == NULL)
 		nr |= SMFIP_NR_EOH;
+	return (nr);
+}
+
+/* replies_unsent - the no-reply bits of commands that are not sent at all */
+static unsigned long
+replies_unsent(unsigned long no)
+{
+	static const struct {
+		unsigned long no, nr;
+	} pairs[] = { { SMFIP_NOCONNECT, SMFIP_NR_CONN },
+		{ SMFIP_NOHELO, SMFIP_NR_HELO },
+		{ SMFIP_NOMAIL, SMFIP_NR_MAIL },
+		{ SMFIP_NORCPT, SMFIP_NR_RCPT }, { SMFIP_NOHDRS, SMFIP_NR_HDR },
+		{ SMFIP_NOEOH, SMFIP_NR_EOH },
+		{ SMFIP_NOBODY, SMFIP_NR_BODY } };
+	unsigned long nr = 0;
+	size_t i;
+
+	for (i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
+		if ((no & pairs[i].no) != 0)
+			nr |= pairs[i].nr;
 	return (nr);
 }
 
@@ -244,7 +266,7 @@ on_negotiate(SMFICTX *ctx, unsigned long f0, unsigned long f1, unsigned long f2,
 	*pf0 = want & f0;
 	*pf1 = unwanted() & f1;
 	t->no_reply = silent() & f1;
-	*pf1 |= t->no_reply;
+	*pf1 |= t->no_reply & ~replies_unsent(*pf1);
 	*pf2 = *pf3 = 0;
 	for (i = 0; i < sizeof(actions) / sizeof(actions[0]); i++)
 		if ((filter->edits & actions[i].edit) != 0 &&

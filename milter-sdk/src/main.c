@@ -357,6 +357,9 @@ start(const struct mill_filter *f, const struct options *o)
 	}
 	log_info("started: socket=%s", o->socket);
 	if (ready != -1) {
+		/* Whoever started us may wait for the end of our stderr. */
+		if (o->log == NULL)
+			(void)dup2(STDOUT_FILENO, STDERR_FILENO);
 		(void)!write(ready, "", 1);
 		(void)close(ready);
 	}

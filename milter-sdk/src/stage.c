@@ -261,7 +261,9 @@ stage_body(struct mill_txn *t, const void *bytes, size_t n)
 {
 	size_t room = t->body.max - t->body.len;
 
-	if (t->failed || t->accepted)
+	/* max_body 0: not asked for, though an MTA may send it */
+	if (t->failed || t->accepted || t->filter->message == NULL ||
+	    t->body.max == 0)
 		return;
 	if (n > room) {
 		t->truncated = true;
