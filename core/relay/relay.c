@@ -78,6 +78,29 @@ relay_settled(struct relay *r)
 	}
 }
 
+/* is_our_trouble - no fault of the next hop */
+static bool
+is_our_trouble(int error)
+{
+	return (error == EMFILE || error == ENFILE || error == ENOMEM ||
+	    error == ENOBUFS);
+}
+
+/* make_room - after a failed session_open(): end an idle connection at once if
+ * that can help; errno stays */
+static bool
+make_room(struct relay *r)
+{
+	struct session *s = TAILQ_FIRST(&r->idle);
+	int saved = errno;
+
+	if (s == NULL || !is_our_trouble(saved))
+		return (false);
+	session_cut(s);
+	errno = saved;
+	return (true);
+}
+
 void
 relay_next_address(struct relay *r, struct job *j, const char *why)
 {
@@ -91,8 +114,15 @@ relay_next_address(struct relay *r, struct job *j, const char *why)
 	}
 	while (j->addrs.next < j->addrs.n && j->addrs.next < TRIES_MAX) {
 		a = &j->addrs.v[j->addrs.next++];
-		if (session_open(r, j, a) == 0)
+		if (session_open(r, j, a) == 0 ||
+		    (make_room(r) && session_open(r, j, a) == 0))
 			return;
+		if (is_our_trouble(errno)) {
+			log_err("relay: socket: %s", strerror(errno));
+			give_up(j, OUTCOME_DEFER,
+			    "451 4.3.2 this host has too many connections");
+			return;
+		}
 		(void)snprintf(line, sizeof(line),
 		    "451 4.4.1 %s during connecting: %s", a->remote,
 		    strerror(errno));
@@ -215,14 +245,8 @@ on_segment(struct relay *r, struct frame *f, struct unpacker *u)
 static void
 drop_all(struct relay *r)
 {
-	while (!LIST_EMPTY(&r->sessions)) {
-		struct session *s = LIST_FIRST(&r->sessions);
-
-		/* An idle one becomes a quitting one first. */
-		session_drop(s);
-		if (LIST_FIRST(&r->sessions) == s)
-			session_drop(s);
-	}
+	while (!LIST_EMPTY(&r->sessions))
+		session_cut(LIST_FIRST(&r->sessions));
 	while (!TAILQ_EMPTY(&r->jobs))
 		job_free(TAILQ_FIRST(&r->jobs));
 	while (!LIST_EMPTY(&r->segments))

@@ -98,6 +98,12 @@ session_drop(struct session *s)
 		session_free(s);
 }
 
+void
+session_cut(struct session *s)
+{
+	session_free(s);
+}
+
 static int
 session_socket(const struct hop_addr *a)
 {

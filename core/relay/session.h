@@ -75,6 +75,8 @@ struct session *session_find_idle(struct relay *, const char *host, uint16_t);
 void session_begin(struct session *, struct job *);
 /* session_drop - close, say QUIT if it is idle; its job is left alone */
 void session_drop(struct session *);
+/* session_cut - the same without a word */
+void session_cut(struct session *);
 /* session_tick - look at the time limits of all */
 void session_tick(struct relay *, uint64_t now_ms);
 /* session_begun - whether the next hop may have seen the job */

@@ -377,18 +377,38 @@ retry(struct session *s)
 	relay_run(s->relay, j, true);
 }
 
+/* afresh - give this connection up and go over a new one */
+static int
+afresh(struct session *s)
+{
+	retry(s);
+	session_drop(s);
+	return (-1);
+}
+
 /* closing - 421: whatever has no answer is temporary */
 static int
 closing(struct session *s, const char *line)
 {
 	enum outcome what = s->step <= STEP_MAIL ? OUTCOME_SITE : OUTCOME_DEFER;
 
-	if (s->state == S_ENVELOPE && fresh_try(s)) {
-		retry(s);
-		session_drop(s);
-		return (-1);
-	}
+	if (s->state == S_ENVELOPE && fresh_try(s))
+		return (afresh(s));
 	job_settle_rest(s->job, false, what, line);
+	return (broken(s));
+}
+
+/* at_rset - a hop that cannot forget the last message cannot take this one */
+static int
+at_rset(struct session *s)
+{
+	s->need_rset = false;
+	if (s->reply.code / 100 == 2)
+		return (0);
+	if (fresh_try(s))
+		return (afresh(s));
+	job_settle_rest(s->job, false, OUTCOME_DEFER,
+	    "451 4.5.0 protocol error: RSET was refused");
 	return (broken(s));
 }
 
@@ -397,11 +417,17 @@ at_mail(struct session *s, const char *line)
 {
 	unsigned code = s->reply.code;
 
-	if (code / 100 == 2)
+	if (code / 100 == 2) {
+		s->answered = true;
 		return (0);
+	}
+	/* A hop may be tired of this connection rather than of the message,
+	 * or have lost count of what RSET ended. */
+	if ((code / 100 == 4 || code == 503) && fresh_try(s))
+		return (afresh(s));
 	/* 3xx makes no sense here, and is temporary like all nonsense. */
 	job_settle_rest(s->job, false, job_outcome(code), line);
-	s->mail_refused = s->need_rset = true;
+	s->answered = s->mail_refused = s->need_rset = true;
 	return ((s->ext & EXT_PIPELINING) == 0 ? over(s) : 0);
 }
 
@@ -469,15 +495,14 @@ at_envelope(struct session *s, const char *line)
 	}
 	s->step++;
 	session_limit(s, s->relay->child->settings->relay.command_ms);
+	if (step == step_data(s))
+		return (at_data(s, line));
 	if (step == STEP_RSET)
-		s->need_rset = false;
-	else {
-		s->answered = true;
-		if (step == step_data(s))
-			return (at_data(s, line));
-		rc = step == STEP_MAIL ? at_mail(s, line)
-		                       : at_rcpt(s, step - STEP_RCPT, line);
-	}
+		rc = at_rset(s);
+	else if (step == STEP_MAIL)
+		rc = at_mail(s, line);
+	else
+		rc = at_rcpt(s, step - STEP_RCPT, line);
 	return (rc == -1 ? -1 : send_envelope(s));
 }
 

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct settings settings;
@@ -455,6 +456,29 @@ a_closed_idle_connection_costs_nothing(void)
 }
 
 static void
+a_tired_connection_is_replaced(void)
+{
+	static const char *const script[] = { EHLO, "<MAIL", "<RCPT", "<DATA",
+		">250 ok\r\n250 ok\r\n354 go", ".", ">250 kept 1", "<MAIL",
+		">452 4.3.2 too many messages\r\n503 no\r\n503 no", "!", EHLO,
+		"<MAIL", "<RCPT", "<DATA", ">250 ok\r\n550 no\r\n503 none",
+		"<RSET", ">500 what", "!", EHLO, "<MAIL",
+		">452 4.3.2 too many messages\r\n503 no\r\n503 no", NULL };
+
+	hop_start(script);
+	deliver(1, one);
+	pass(1);
+	deliver(2, one);
+	pass(2);
+	deliver(3, one);
+	pass(3);
+	T_STR(outcomes,
+	    "1.0=+ 250 kept 1\n2.0=- 550 no\n"
+	    "3.0=~ 452 4.3.2 too many messages\n");
+	hop_end();
+}
+
+static void
 troubles_of_the_site(void)
 {
 	static const char *const script[] = { ">421 4.3.2 busy", "!",
@@ -620,6 +644,51 @@ large_content_leaves_whole(void)
 	hop_end();
 }
 
+/* ends_gracefully - in a process of its own, for it exits */
+static void
+ends_gracefully(void)
+{
+	static const char *const script[] = { EHLO, "<MAIL", "<RCPT", "<DATA",
+		">250 ok\r\n250 ok\r\n354 go", ".", ">250 kept", "<QUIT",
+		NULL };
+	struct buf b = BUF_INIT(100);
+	struct packer k = { &b, false };
+	struct chan *old_queue = queue, *to_child;
+	int a[2], s[2], status;
+	pid_t pid;
+
+	hop_start(script);
+	T_OK(socketpair(AF_UNIX, SOCK_STREAM, 0, a) == 0);
+	T_OK(socketpair(AF_UNIX, SOCK_STREAM, 0, s) == 0);
+	if ((pid = fork()) == 0) {
+		(void)close(a[1]);
+		(void)close(s[1]);
+		child_main(&relay_ops, 0, &settings, a[0]);
+	}
+	(void)close(a[0]);
+	to_child = chan_new(child.base, a[1], on_control, NULL, NULL);
+	queue = chan_new(child.base, s[1], on_queue, NULL, NULL);
+	pack_u8(&k, PROC_QUEUE);
+	pack_u16(&k, 0);
+	T_OK(chan_send_buf(to_child, MSG_PEER, 0, &b, s[0]) == 0);
+	buf_fini(&b);
+	deliver(1, one);
+	pass(1);
+	/* No lookup process: this one has not begun when the stop comes. */
+	deliver_to(2, "later.test", "x\r\n", one, 0, false);
+	pass(1);
+	T_OK(chan_send(to_child, MSG_STOP, 0, NULL, 0, -1) == 0);
+	pass(2);
+	T_STR(outcomes,
+	    "1.0=+ 250 kept\n2.0=~ 451 4.3.2 this host is stopping\n");
+	T_OK(waitpid(pid, &status, 0) == pid);
+	T_OK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	hop_end();
+	chan_free(&to_child);
+	chan_free(&queue);
+	queue = old_queue;
+}
+
 static void
 drops_all_when_the_queue_is_gone(void)
 {
@@ -656,6 +725,7 @@ static const struct t_case cases[] = {
 	    damaged_content_never_gets_its_dot },
 	{ "421 on a reused connection is tried afresh",
 	    a_closed_idle_connection_costs_nothing },
+	{ "a tired connection is replaced", a_tired_connection_is_replaced },
 	{ "before MAIL it is the site's trouble", troubles_of_the_site },
 	{ "a silent hop times out", times_out },
 	{ "SIZE and SMTPUTF8 are minded", minds_what_the_hop_offers },
@@ -665,6 +735,7 @@ static const struct t_case cases[] = {
 	{ "what has not begun can be called back",
 	    calls_back_what_has_not_begun },
 	{ "large content leaves whole", large_content_leaves_whole },
+	{ "a stop finishes, defers and says QUIT", ends_gracefully },
 	{ "without a queue all is dropped", drops_all_when_the_queue_is_gone },
 };
 
