@@ -28,6 +28,7 @@ collect(struct session *s)
 
 	data_init(&t->data, &limits, !t->bdat, store_add, &t->store);
 	t->collecting = true;
+	s->data_bytes = 0;
 	s->data_begin_ms = now_ms();
 	if (t->bdat)
 		s->mode = IN_CHUNK;
@@ -217,6 +218,24 @@ drop_chunk(struct session *s)
 		end_of_chunk(s);
 }
 
+/* endless - a client that goes on and on after its message was refused is not
+ * read to the end.  Dots and line ends never double what counts. */
+static bool
+endless(struct session *s, size_t n)
+{
+	const char *why;
+
+	s->data_bytes += n;
+	if (s->data_bytes / 2 <=
+	    s->settings->limits.message_size + SCRATCH_SIZE)
+		return (false);
+	why = data_reply(
+	    s->tx->data.fault != DATA_GOOD ? s->tx->data.fault : DATA_SIZE);
+	tx_fail(s, "rejected", why, "");
+	session_end(s);
+	return (true);
+}
+
 /* content_step - feed the bytes at hand; false when more are needed */
 bool
 content_step(struct session *s)
@@ -234,6 +253,8 @@ content_step(struct session *s)
 		n = (size_t)s->chunk_left;
 	n = data_feed(&s->tx->data, s->p, n);
 	session_take(s, n);
+	if (endless(s, n))
+		return (false);
 	if (chunk)
 		s->chunk_left -= n;
 	go_on(s);

@@ -120,6 +120,7 @@ struct session {
 	char *refused; /* a session that gets no mail through: reply */
 	bool discard;  /* CONNECT or HELO was answered "discard" */
 	unsigned errors, commands;
+	uint64_t data_bytes;   /* that came for this message, kept or not */
 	uint64_t chunk_size, chunk_left;
 	bool chunk_last;
 	const char *chunk_bad; /* reply that a refused BDAT chunk gets */

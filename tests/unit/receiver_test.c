@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct child c;
@@ -800,6 +801,12 @@ limits_hold(void)
 		say_n("0123456789abcdef\r\n", 18);
 	T_OK(asks(".\r\n", "552 5.3.4 "));
 	T_OK(asks("NOOP\r\n", "250 "));
+	begin("message-size = 2K");
+	mail_to("b@c.d");
+	T_OK(asks("DATA\r\n", "354 "));
+	for (int i = 0; i < 60000 && !at_end; i++)
+		say_n("0123456789abcdef\r\n", 18);
+	T_OK(strstr(got, "\r\n552 5.3.4 ") != NULL);
 	begin("commands = 10");
 	for (int i = 0; i < 11; i++)
 		T_OK(asks("NOOP\r\n", "250 "));
@@ -905,7 +912,53 @@ client_that_leaves_is_recorded(void)
 	turns(10);
 }
 
+/* stopping - in a process of its own, since it ends with exit(0) */
+static void
+stopping(void)
+{
+	int busy, idle;
+
+	begin("");
+	mail_to("b@to.test");
+	T_OK(asks("DATA\r\n", "354 "));
+	busy = sock;
+	sock = -1;
+	dial();
+	T_OK(wait_for("220 "));
+	receiver_ops.stop(&c);
+	T_OK(wait_for("421 4.3.2 gate.test Service is stopping\r\n"));
+	T_OK(wait_end());
+	idle = sock;
+	sock = busy;
+	at_end = false;
+	turns(20);
+	T_OK(asks("x\r\n.\r\n", "421 4.3.2 "));
+	T_OK(strncmp(got, "250 2.0.0 ", 10) == 0 && n_submits == 1);
+	(void)close(idle);
+	if (t_failed)
+		_exit(1);
+	hang_up();
+	turns(3000); /* exits in here */
+	_exit(2);
+}
+
+static void
+stop_ends_idle_sessions_and_finishes_the_others(void)
+{
+	int status = -1;
+	pid_t pid;
+
+	(void)fflush(stdout);
+	pid = fork();
+	if (pid == 0)
+		stopping();
+	T_OK(waitpid(pid, &status, 0) == pid);
+	T_OK(status == 0);
+}
+
 static const struct t_case cases[] = {
+	{ "stop ends idle sessions and finishes the others",
+	    stop_ends_idle_sessions_and_finishes_the_others },
 	{ "accepts a message and says its id",
 	    accepts_a_message_and_says_its_id },
 	{ "pipelined group is answered in order",
