@@ -50,6 +50,7 @@ spool_big_file(struct spool *sp)
 	char name[NAME_ROOM];
 	int fd;
 
+	check_space(sp);
 	if (sp->full) {
 		errno = ENOSPC;
 		return (-1);
