@@ -210,9 +210,11 @@ accept_rcpt(struct session *s, const struct chain_answer *a)
 		    a->milter);
 	} else if (add_rcpt(s) == -1)
 		session_reply(s, "452 4.3.1 Out of memory");
-	else
+	else {
+		s->commands--; /* recipients have a limit of their own */
 		session_reply(
 		    s, "250 2.1.5 <%s>... Recipient ok", s->cmd->path);
+	}
 }
 
 static void
