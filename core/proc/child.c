@@ -165,6 +165,7 @@ on_control(void *arg, struct chan *ch, struct frame *f)
 	struct child *c = arg;
 	struct unpacker u = { f->data, f->len, false };
 	const char *name, *value;
+	size_t n;
 
 	(void)ch;
 	switch (f->type) {
@@ -191,6 +192,12 @@ on_control(void *arg, struct chan *ch, struct frame *f)
 		value = unpack_str(&u);
 		if (unpack_end(&u) == 0)
 			c->ops->state(c, name, value);
+		break;
+	case MSG_NOTICE:
+		name = unpack_str(&u);
+		value = unpack_blob(&u, &n);
+		if (unpack_end(&u) == 0 && c->ops->notice != NULL)
+			c->ops->notice(c, name, value, n);
 		break;
 	case MSG_REOPEN:
 		if (c->ops->reopen != NULL)

@@ -41,11 +41,14 @@ struct child_ops {
 	/* stop - finish gracefully and call child_exit() */
 	void (*stop)(struct child *);
 	void (*reopen)(struct child *); /* may be NULL */
+	/* notice - the supervisor's mail to postmaster (the queue only) */
+	void (*notice)(
+	    struct child *, const char *subject, const char *text, size_t len);
 };
 
 struct child {
 	const struct child_ops *ops;
-	unsigned index;           /* 0.. among its kind */
+	unsigned index; /* 0.. among its kind */
 	struct event_base *base;
 	struct settings *settings; /* current; refcounted */
 	struct chan *control;      /* to the supervisor */
@@ -57,8 +60,8 @@ void child_main(const struct child_ops *, unsigned index, struct settings *,
     int control_sock) __attribute__((__noreturn__));
 
 /* child_reply - one part of a command's answer: JSON text; last ends it */
-void child_reply(struct child *, uint64_t ref, bool last, const char *text,
-    size_t len);
+void child_reply(
+    struct child *, uint64_t ref, bool last, const char *text, size_t len);
 /* child_alarm - tell the supervisor, who logs, counts and keeps it in status */
 void child_alarm(struct child *, const char *kind, const char *text);
 void child_exit(struct child *, int status) __attribute__((__noreturn__));

@@ -73,7 +73,7 @@ enum msg_type {
 	                      own reason in that form), str remote "name
 	                      [addr]"), u32 milliseconds; every recipient of
 	                      the hand-out exactly once: the hand-out is over */
-	/* any child to the queue */
+	/* any child or the supervisor to the queue */
 	MSG_NOTICE = 160   /* str subject, blob text: mail to postmaster */
 };
 

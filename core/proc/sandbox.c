@@ -25,6 +25,7 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -209,10 +210,13 @@ static void
 allow_beneath(int rules, const char *path, uint64_t access)
 {
 	struct landlock_path_beneath_attr a = { .allowed_access = access };
+	struct stat st;
 
 	a.parent_fd = open(path, O_PATH | O_CLOEXEC);
 	if (a.parent_fd == -1)
 		return; /* not there: nothing to allow */
+	if (fstat(a.parent_fd, &st) == 0 && !S_ISDIR(st.st_mode))
+		a.allowed_access &= LANDLOCK_ACCESS_FS_READ_FILE;
 	if (syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH,
 	        &a, 0) == -1)
 		log_warning(
@@ -221,7 +225,9 @@ allow_beneath(int rules, const char *path, uint64_t access)
 }
 
 /* allow_folder_of - the folder of a table "text:/path" or of a plain path: a
- * table is replaced by renaming, so the file itself would be the wrong rule */
+ * table is replaced by renaming, so the file itself would be the wrong rule.
+ * But all of /etc is too much for the sake of one file: there a replaced one
+ * is seen after a restart. */
 static void
 allow_folder_of(int rules, const char *table)
 {
@@ -232,7 +238,7 @@ allow_folder_of(int rules, const char *table)
 		return;
 	slash = strrchr(dir, '/');
 	slash[slash == dir] = '\0';
-	allow_beneath(rules, dir, FS_READ);
+	allow_beneath(rules, strcmp(dir, "/etc") == 0 ? path : dir, FS_READ);
 	free(dir);
 }
 
@@ -277,14 +283,67 @@ close_files(enum proc_kind kind, const struct settings *s)
 	return (0);
 }
 
-int
-sandbox_user(uid_t uid, gid_t gid)
+/* What neither the supervisor nor any milter that it starts has a use for. */
+static const int denied[] = { SCMP_SYS(acct), SCMP_SYS(add_key), SCMP_SYS(bpf),
+	SCMP_SYS(delete_module), SCMP_SYS(finit_module), SCMP_SYS(init_module),
+	SCMP_SYS(kexec_file_load), SCMP_SYS(kexec_load), SCMP_SYS(keyctl),
+	SCMP_SYS(mount), SCMP_SYS(move_mount), SCMP_SYS(open_by_handle_at),
+	SCMP_SYS(perf_event_open), SCMP_SYS(pivot_root),
+	SCMP_SYS(process_vm_readv), SCMP_SYS(process_vm_writev),
+#ifndef SANITIZER /* the leak check stops its own threads with it */
+	SCMP_SYS(ptrace),
+#endif
+	SCMP_SYS(reboot), SCMP_SYS(request_key), SCMP_SYS(setdomainname),
+	SCMP_SYS(sethostname), SCMP_SYS(setns), SCMP_SYS(swapoff),
+	SCMP_SYS(swapon), SCMP_SYS(umount2), SCMP_SYS(userfaultfd) };
+
+/* Calls that change an id, and how many arguments each has. */
+static const struct {
+	int nr;
+	unsigned args;
+} changers[] = { { SCMP_SYS(setuid), 1 }, { SCMP_SYS(setgid), 1 },
+	{ SCMP_SYS(setreuid), 2 }, { SCMP_SYS(setregid), 2 },
+	{ SCMP_SYS(setresuid), 3 }, { SCMP_SYS(setresgid), 3 },
+	{ SCMP_SYS(setfsuid), 1 }, { SCMP_SYS(setfsgid), 1 } };
+
+static int
+add_denials(scmp_filter_ctx ctx)
 {
-	if (getuid() != 0 && geteuid() != 0)
-		return (0);
-	if (setgroups(0, NULL) == -1 || setresgid(gid, gid, gid) == -1 ||
-	    setresuid(uid, uid, uid) == -1)
+	struct scmp_arg_cmp zero = {
+		.op = SCMP_CMP_MASKED_EQ, .datum_a = 0xffffffff, .datum_b = 0
+	};
+	size_t i;
+	int rc = 0;
+
+	for (i = 0; rc == 0 && i < sizeof(denied) / sizeof(denied[0]); i++)
+		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), denied[i], 0);
+	for (i = 0; i < sizeof(changers) / sizeof(changers[0]); i++)
+		for (zero.arg = 0; rc == 0 && zero.arg < changers[i].args;
+		     zero.arg++)
+			rc = seccomp_rule_add_array(ctx, SCMP_ACT_ERRNO(EPERM),
+			    changers[i].nr, 1, &zero);
+	return (rc);
+}
+
+int
+sandbox_supervisor(const struct settings *s)
+{
+	scmp_filter_ctx ctx;
+	int rc;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
 		return (-1);
+	if (!s->sandbox)
+		return (0);
+	if ((ctx = seccomp_init(SCMP_ACT_ALLOW)) == NULL)
+		return (-1);
+	if ((rc = add_denials(ctx)) == 0)
+		rc = seccomp_load(ctx);
+	seccomp_release(ctx);
+	if (rc < 0) {
+		errno = -rc;
+		return (-1);
+	}
 	return (0);
 }
 

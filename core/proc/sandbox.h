@@ -8,10 +8,12 @@
 #include <sys/types.h>
 
 /*
- * sandbox_user - change for good to uid and gid with no capability left;
- * nothing when not root.  -1 with errno.
+ * sandbox_supervisor - what the supervisor and all that it starts may never do:
+ * change to id 0, and calls that administer the machine.  Inherited over fork
+ * and exec.  -1 with errno.
  */
-int sandbox_user(uid_t, gid_t) __attribute__((__warn_unused_result__));
+int sandbox_supervisor(const struct settings *)
+    __attribute__((__warn_unused_result__));
 
 /*
  * sandbox_close - no new privileges, resource limits, Landlock rules where the

@@ -411,7 +411,7 @@ status(struct queue *q, uint64_t ref)
 }
 
 void
-command_run(struct queue *q, uint64_t ref, const char *line)
+queue_answer(struct queue *q, uint64_t ref, const char *line)
 {
 	char *copy = strdup(line), *w[WORDS_MAX];
 	int n;

@@ -402,7 +402,7 @@ queue_state(struct child *c, const char *name, const char *value)
 static void
 queue_command(struct child *c, uint64_t ref, const char *line)
 {
-	command_run(c->priv, ref, line);
+	queue_answer(c->priv, ref, line);
 }
 
 static void
@@ -417,6 +417,12 @@ queue_stop(struct child *c)
 	queue_kick(q);
 }
 
+static void
+queue_notice(struct child *c, const char *subject, const char *text, size_t len)
+{
+	notice_send(c->priv, subject, text, len);
+}
+
 const struct child_ops queue_ops = {
 	.kind = PROC_QUEUE,
 	.open = queue_open,
@@ -426,4 +432,5 @@ const struct child_ops queue_ops = {
 	.state = queue_state,
 	.command = queue_command,
 	.stop = queue_stop,
+	.notice = queue_notice,
 };

@@ -323,7 +323,7 @@ void notice_send(
 void notice_frame(struct queue *, struct frame *);
 
 /* command.c */
-void command_run(struct queue *, uint64_t ref, const char *line);
+void queue_answer(struct queue *, uint64_t ref, const char *line);
 void command_skip(struct queue *, struct entry *); /* it is about to go */
 bool command_step(struct queue *);                 /* true: more to do */
 void entry_hold(struct queue *, struct entry *, const char *why);

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: ISC */
+#ifndef CORE_SUPERVISOR_SUP_H
+#define CORE_SUPERVISOR_SUP_H
+
+#include "core/proc/child.h"
+
+#include <event2/event.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+/*
+ * The supervisor's own state, shared by its files.  It starts, watches and ends
+ * the other processes; it never reads a byte of mail.
+ */
+enum { STATES_MAX = 256, ALARMS_MAX = 32, CLIENTS_MAX = 32 };
+
+struct process { /* a child of ours or a milter */
+	struct sup *sup;
+	char name[64];               /* "receiver.0", "milter.access" */
+	const struct child_ops *ops; /* NULL: a milter */
+	unsigned index;
+	char *milter; /* name of the milter block */
+	pid_t pid;    /* 0: not running */
+	struct chan *control;
+	bool ready;
+	bool gone; /* no longer configured: not started again */
+	uint64_t started_ms, pong_ms, backoff_ms;
+	unsigned restarts;
+	struct event *restart;
+};
+
+struct listening {
+	char *title;
+	int sock;
+};
+
+struct alarm_note {
+	uint64_t at_ms; /* Unix time */
+	char kind[32];
+	char text[256];
+};
+
+struct sup {
+	struct event_base *base;
+	struct settings *settings;
+	const char *conf_path;
+	struct process **procs;
+	size_t n_procs;
+	struct listening *listening;
+	size_t n_listening;
+	bool accepting; /* listen() has been called */
+	bool root;      /* children get users of their own */
+	enum { RUNNING, STOP_RECEIVERS, STOP_QUEUE, STOP_REST } phase;
+	char *states[STATES_MAX][2]; /* run-time switches: name, value */
+	size_t n_states;
+	struct alarm_note alarms[ALARMS_MAX]; /* ring */
+	size_t n_alarms;
+	int control_sock;
+	struct client *clients; /* control.h */
+	uint64_t next_ref;
+	struct event *tick, *accept, *sigs[5], *stop_timer;
+};
+
+/* main.c */
+uint64_t sup_now_ms(void); /* monotonic */
+void sup_stop(struct sup *);
+void sup_next_phase(struct sup *); /* after a process ended while stopping */
+
+/* user.c - uids by uid-base or by name; only as root */
+int user_find(const struct settings *, const char *role, unsigned nth,
+    const char *name, uid_t *uid_r, gid_t *gid_r);
+int user_prepare(struct sup *);   /* folders and their owners */
+int user_drop_self(struct sup *); /* keep only what starting needs */
+int user_become(uid_t, gid_t);    /* in a child, for good */
+
+/* spawn.c */
+int spawn_all(struct sup *);
+void spawn_process(struct process *);
+void spawn_listeners(struct process *); /* to a receiver */
+void spawn_reaped(struct sup *, pid_t, int status);
+void spawn_broadcast(struct sup *, uint16_t type, const struct buf *);
+struct process *spawn_find(struct sup *, enum proc_kind, unsigned index);
+void spawn_watch(struct sup *);   /* once a second: pings and hung children */
+void spawn_milters(struct sup *); /* start new ones, end removed ones */
+bool spawn_ready(const struct sup *);
+
+/* listen.c */
+int listen_bind(struct sup *);
+int listen_begin(struct sup *);
+
+/* state.c */
+int state_load(struct sup *);
+int state_set(struct sup *, const char *name, const char *value);
+void state_send_all(struct sup *, struct process *);
+
+/* control.c */
+int control_open(struct sup *);
+void control_answer(struct sup *, struct frame *); /* MSG_REPLY */
+void control_close(struct sup *);
+int sup_reload(struct sup *, struct buf *errors);
+
+#endif
