@@ -77,11 +77,13 @@ listener "mx" {{ address = {{ {addrs} }} policy = "inbound" }}
 {extra}
 """)
         self.proc = None
+        self.prefix = []  # what runs the gateway, if anything
 
     def start(self, seconds=20):
         self.log = open(os.path.join(self.dir, "log"), "ab")
         self.proc = subprocess.Popen(
-            [os.path.join(INST, "sbin/milldam"), "-f", self.conf],
+            [*self.prefix, os.path.join(INST, "sbin/milldam"), "-f",
+             self.conf],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
             env=self.env)
         if not wait_for(self.answers, seconds):
@@ -132,6 +134,7 @@ listener "mx" {{ address = {{ {addrs} }} policy = "inbound" }}
         return json.loads(out.stdout)
 
     def log_text(self):
+        """What it logged so far."""
         with open(os.path.join(self.dir, "log"), errors="replace") as f:
             return f.read()
 
@@ -139,7 +142,7 @@ listener "mx" {{ address = {{ {addrs} }} policy = "inbound" }}
         return self.start()
 
     def __exit__(self, *exc):
-        if exc[0] is not None:
+        if exc[0] not in (None, SystemExit):
             sys.stderr.write(self.log_text()[-4000:])
         self.remove()
 

@@ -6,6 +6,7 @@ content with dot stuffing undone, and can be told to refuse.
 """
 import socket
 import threading
+import time
 
 
 class Message:
@@ -13,6 +14,7 @@ class Message:
         self.sender = sender
         self.rcpts = rcpts
         self.content = content
+        self.at = time.monotonic()
 
 
 class Sink:
@@ -29,6 +31,7 @@ class Sink:
         self.refuse_data = None  # reply at the final dot
         self.mutate = mutate     # a fault of the wire, for negative controls
         self.connections = 0
+        self.delay = 0          # seconds before the reply to the final dot
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
@@ -87,6 +90,8 @@ class Sink:
                     if self.refuse_data:
                         say(self.refuse_data)
                         continue
+                    if self.delay:
+                        time.sleep(self.delay)
                     if self.mutate:
                         content = self.mutate(content)
                     with self.lock:
