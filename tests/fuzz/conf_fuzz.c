@@ -8,7 +8,7 @@
  * them, from a folder in memory too.
  *
  * coverage: milter-sdk/base/conf.c milter-sdk/base/conf_value.c
- * milter-sdk/base/cidr.c core/conf
+ * coverage: milter-sdk/base/cidr.c core/conf
  */
 
 #include "core/conf/settings.h"

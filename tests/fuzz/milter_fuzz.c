@@ -4,6 +4,8 @@
  * milter_fuzz - every parser of the Milter codec on a stream of packets, as it
  * would come from either side.  What a parser accepts must survive being built
  * and parsed again.
+ *
+ * coverage: milter-sdk/base/milter.c
  */
 
 #include "milter-sdk/base/milter.h"

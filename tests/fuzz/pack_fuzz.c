@@ -5,7 +5,8 @@
  *
  * The first byte chooses the decoder, the rest is its input.
  *
- * coverage: milter-sdk/base/pack.c milter-sdk/base/frame.c core/smtp/envelope.c
+ * coverage: milter-sdk/base/pack.c milter-sdk/base/frame.c
+ * coverage: core/smtp/envelope.c
  */
 
 #include "core/smtp/envelope.h"

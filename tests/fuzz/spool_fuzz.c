@@ -12,8 +12,8 @@
  * reader; content that verifies is what is read; after messages were dropped
  * and one was added, just that one is found.
  *
- * coverage: core/spool/record.c core/spool/recover.c core/spool/read.c
- * core/spool/segment.c
+ * coverage: core/spool/record.c core/spool/recover.c
+ * coverage: core/spool/read.c core/spool/segment.c
  */
 
 #include "core/spool/spool_int.h"
@@ -476,6 +476,27 @@ read_back(struct spool *sp, uint64_t seq)
 	buf_fini(&b);
 }
 
+/* not_there - what nobody wrote is not found */
+static void
+not_there(struct spool *sp)
+{
+	struct buf b = BUF_INIT(100);
+	struct spool_place pl;
+	struct envelope env;
+
+	if (spool_read_envelope(sp, REC_NUM_MAX + 1, &env) == 0 ||
+	    spool_read_content(sp, REC_NUM_MAX + 1, &b, 1) == 0 ||
+	    spool_read_record(sp, REC_NUM_MAX + 1, &b) == 0 ||
+	    spool_read_place(sp, REC_NUM_MAX + 1, &pl) == 0 ||
+	    spool_pin(sp, REC_NUM_MAX + 1) == 0 ||
+	    spool_file_fd(sp, REC_NUM_MAX + 1) != -1)
+		abort();
+	spool_unpin(sp, REC_NUM_MAX + 1);
+	while (spool_file_gone(sp) != 0)
+		;
+	buf_fini(&b);
+}
+
 /* change - end each message in one of the ways there are, add one */
 static void
 change(struct spool *sp, const struct seen *seen)
@@ -566,6 +587,7 @@ LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 	if ((sp = start(&seen, false)) != NULL) {
 		for (i = 0; i < seen.n; i++)
 			read_back(sp, seen.seqs[i]);
+		not_there(sp);
 		spool_close(&sp);
 		if (data[0] & WRITE)
 			writing(&seen);
