@@ -139,6 +139,30 @@ judge(struct chain *c, struct link *l)
 	}
 }
 
+/* may_edit - could the link still change what those after it see? */
+static bool
+may_edit(const struct link *l)
+{
+	const uint32_t edits = MILTER_MAY_ALL &
+	    ~(uint32_t)(MILTER_MAY_QUARANTINE | MILTER_MAY_SET_MACROS);
+
+	if (l->skipped || l->out || l->failed || (l->done && !l->asked) ||
+	    l->mode == MODE_OFF || l->mode == MODE_SHADOW)
+		return (false);
+	return (!conn_ready(l) || (l->conn->opts.actions & edits) != 0);
+}
+
+/* side_by_side - content also goes to those behind the link in hand, as long as
+ * nobody before them can change it; verdicts still count in order */
+static void
+side_by_side(struct chain *c)
+{
+	size_t i;
+
+	for (i = c->at; i + 1 < c->n_links && !may_edit(&c->links[i]); i++)
+		(void)link_ask(&c->links[i + 1]);
+}
+
 /* step - go on with the question as far as it goes */
 static void
 step(struct chain *c)
@@ -151,8 +175,11 @@ step(struct chain *c)
 			break;
 		}
 		l = &c->links[c->at];
-		if (link_ask(l) == 1)
+		if (link_ask(l) == 1) {
+			if (c->q == Q_MESSAGE)
+				side_by_side(c);
 			break;
+		}
 		judge(c, l);
 		c->at++;
 	}
@@ -241,9 +268,12 @@ chain_wake(struct link *l)
 {
 	struct chain *c = l->chain;
 
-	if (c->q != Q_NONE && !c->answered && c->at < c->n_links &&
-	    &c->links[c->at] == l)
-		step(c);
+	if (c->q != Q_NONE && !c->answered && c->at < c->n_links) {
+		if (&c->links[c->at] == l)
+			step(c);
+		else if (c->q == Q_MESSAGE && l->asked)
+			(void)link_ask(l); /* its body goes on meanwhile */
+	}
 	if (c->q != Q_NONE && c->answered)
 		fire(c);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 
+#include "core/conf/endpoint.h"
 #include "tests/unit/chain_lib.h"
 
 #include <time.h>
@@ -811,6 +812,160 @@ a_milter_that_restarts_between_messages_is_found_again(void)
 	fakes_fini();
 }
 
+static long
+elapsed_ms(const struct timespec *t0)
+{
+	struct timespec t1;
+
+	clock_gettime(CLOCK_MONOTONIC, &t1);
+	return ((t1.tv_sec - t0->tv_sec) * 1000 +
+	    (t1.tv_nsec - t0->tv_nsec) / 1000000);
+}
+
+static void
+milters_that_change_nothing_run_side_by_side(void)
+{
+	struct timespec t0;
+	int edits;
+	long ms;
+
+	for (edits = 0; edits < 3; edits++) {
+		fakes();
+		fa.actions =
+		    edits == 2 ? MILTER_MAY_ADD_HEADERS : MILTER_MAY_QUARANTINE;
+		fb.actions = MILTER_MAY_ALL;
+		fa.eom_delay_ms = fb.eom_delay_ms = 300;
+		if (edits == 1) /* the first one's verdict still counts */
+			fake_reply(&fa, 'E', 0, 'r');
+		fake_check(milter_put_strings(
+		    &fake_says(&fb, 'E', 0, FAKE_SEND)->bytes, 'h',
+		    (const char *const[]){ "X-S", "1" }, 2));
+		fake_check(milter_put(&fb.lines[0].bytes, 'c', NULL, 0));
+		setup("", "");
+		ask_mail("Q1");
+		T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE);
+		clock_gettime(CLOCK_MONOTONIC, &t0);
+		T_OK(ask_message() ==
+		    (edits == 1 ? CHAIN_REJECT : CHAIN_CONTINUE));
+		ms = elapsed_ms(&t0);
+		T_OK(msg.n_fields == (edits == 1 ? 5 : 6));
+		T_OK(edits == 2 ? ms >= 590 : ms >= 290 && ms < 560);
+		/* and the session goes on */
+		ask_mail("Q2");
+		T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE);
+		finish(true);
+		fakes_fini();
+	}
+}
+
+static void
+the_next_endpoint_is_tried(void)
+{
+	struct milter_conf *m;
+	struct endpoint *e;
+
+	fakes();
+	setup("", NULL);
+	m = &settings->milters[0];
+	e = realloc(m->endpoints, 2 * sizeof(*e));
+	T_OK(e != NULL);
+	m->endpoints = e;
+	e[1] = e[0];
+	m->n_endpoints = 2;
+	T_OK(endpoint_parse("unix:/nonexistent/milter", &e[0]) == 0);
+	ask_mail("Q1");
+	T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && got.authorised);
+	finish(false);
+	fakes_fini();
+}
+
+static void
+tcp_endpoints_work(void)
+{
+	static const char *const hosts[] = { "127.0.0.1", "localhost",
+		"milter.test" };
+	char name[128];
+	struct endpoint *e;
+	FILE *f;
+	size_t i;
+
+	for (i = 0; i < 3; i++) {
+		fakes();
+		fa.tcp = true;
+		setup("", NULL);
+		e = &settings->milters[0].endpoints[0];
+		endpoint_fini(e);
+		snprintf(name, sizeof(name), "inet:%u@%s", fa.port, hosts[i]);
+		T_OK(endpoint_parse(name, e) == 0);
+		snprintf(name, sizeof(name), "%s/hosts", dir);
+		f = fopen(name, "w");
+		fprintf(f, "# x\n127.0.0.1\tother Milter.Test\n");
+		fclose(f);
+		free(settings->hosts_file);
+		settings->hosts_file = strdup(name);
+		engine_reload(engine, settings);
+		unlink(name);
+		T_OK(run() == '.');
+		finish(false);
+		T_OK(fa.seen['E'] == 1);
+		fakes_fini();
+	}
+}
+
+/* A stream of numbers that is the same in each run. */
+static unsigned
+dice(unsigned n)
+{
+	static unsigned state = 1;
+
+	state = state * 1103515245u + 12345u;
+	return ((state >> 16) % n);
+}
+
+static void
+noise(struct buf *b)
+{
+	static const char codes[] = "carthdim+-2ebqyps4fOZ";
+	char room[64];
+	size_t i, n;
+	unsigned k;
+
+	for (k = dice(6); k > 0; k--) {
+		n = dice(4) == 0 ? dice(sizeof(room)) : dice(12);
+		for (i = 0; i < n; i++)
+			room[i] = dice(3) == 0 ? (char)dice(256)
+			    : dice(3) == 0     ? '\0'
+			                       : (char)('a' + dice(26));
+		fake_check(milter_put(b, codes[dice(sizeof(codes) - 1)], room,
+		    dice(2) == 0 ? 0 : n));
+		if (dice(20) == 0)
+			b->data[dice((unsigned)b->len)] ^= (char)dice(256);
+	}
+	if (dice(2) == 0)
+		fake_check(milter_put(b, 'c', NULL, 0));
+}
+
+static void
+noise_harms_nobody(void)
+{
+	static const char cmds[] = "OCHMRTLNBE";
+	int i;
+
+	for (i = 0; i < 200; i++) {
+		fakes();
+		noise(&fake_says(&fa, cmds[dice(10)], 0, FAKE_SEND)->bytes);
+		noise(&fake_says(&fb, 'E', 0, FAKE_SEND)->bytes);
+		setup("timeout = { \"connect=20ms\" \"command=20ms\" }",
+		    "early = yes on-failure = accept timeout = { "
+		    "\"connect=20ms\" \"command=20ms\" }");
+		(void)run();
+		(void)chain_summary(chain);
+		T_OK(got.n > 0);
+		finish(true);
+		fakes_fini();
+	}
+}
+
 static const struct t_case cases[] = {
 	{ "chain: two batches per message, nothing else",
 	    two_batches_per_message },
@@ -856,6 +1011,11 @@ static const struct t_case cases[] = {
 	    refused_recipients_are_shown_where_asked_for },
 	{ "chain: unknown commands are shown outside a message",
 	    unknown_commands_are_shown_outside_a_message },
+	{ "chain: milters that change nothing run side by side",
+	    milters_that_change_nothing_run_side_by_side },
+	{ "chain: the next endpoint is tried", the_next_endpoint_is_tried },
+	{ "chain: TCP endpoints, numeric and by name", tcp_endpoints_work },
+	{ "chain: noise harms nobody", noise_harms_nobody },
 	{ "chain: a milter that restarts between messages is found again",
 	    a_milter_that_restarts_between_messages_is_found_again },
 };

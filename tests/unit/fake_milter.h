@@ -10,7 +10,9 @@
 
 #include "milter-sdk/base/milter.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -37,7 +39,10 @@ struct fake {
 	const char *lists[MILTER_STAGES];
 	const char *raw_options; /* instead of a good answer to OPTNEG */
 	size_t raw_options_len;
-	bool split; /* answer byte by byte */
+	bool split;            /* answer byte by byte */
+	unsigned eom_delay_ms; /* before the answer to E */
+	bool tcp;              /* listen on 127.0.0.1, sets port */
+	unsigned port;
 	struct fake_line lines[16];
 	size_t n_lines;
 	unsigned seen[256], conns;
@@ -156,6 +161,8 @@ fake_answer(struct fake *f, int fd, const struct milter_packet *p)
 	unsigned nth = ++f->seen[(unsigned char)p->code];
 	size_t i;
 
+	if (p->code == 'E')
+		usleep(f->eom_delay_ms * 1000);
 	for (i = 0; i < f->n_lines; i++) {
 		struct fake_line *l = &f->lines[i];
 
@@ -245,18 +252,42 @@ fake_init(struct fake *f, const char *path)
 }
 
 static void
-fake_start(struct fake *f)
+fake_run(struct fake *f)
 {
-	struct sockaddr_un un = { .sun_family = AF_UNIX };
-
-	(void)unlink(f->path);
-	snprintf(un.sun_path, sizeof(un.sun_path), "%s", f->path);
-	f->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	fake_check(bind(f->fd, (struct sockaddr *)&un, sizeof(un)));
 	fake_check(listen(f->fd, 16));
 	fake_check(pipe(f->stop));
 	if (pthread_create(&f->thread, NULL, fake_main, f) != 0)
 		abort();
+}
+
+static void
+fake_listen_tcp(struct fake *f)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET };
+	socklen_t len = sizeof(in);
+
+	in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	f->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fake_check(bind(f->fd, (struct sockaddr *)&in, len));
+	fake_check(getsockname(f->fd, (struct sockaddr *)&in, &len));
+	f->port = ntohs(in.sin_port);
+	fake_run(f);
+}
+
+static void
+fake_start(struct fake *f)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+
+	if (f->tcp) {
+		fake_listen_tcp(f);
+		return;
+	}
+	(void)unlink(f->path);
+	snprintf(un.sun_path, sizeof(un.sun_path), "%s", f->path);
+	f->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	fake_check(bind(f->fd, (struct sockaddr *)&un, sizeof(un)));
+	fake_run(f);
 }
 
 /* fake_stop - after that the notes may be read */
