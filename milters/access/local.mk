@@ -12,3 +12,6 @@ pkglibexec_PROGRAMS += %D%/milldam-access
 %C%_milldam_access_SOURCES = %D%/main.c
 %C%_milldam_access_LDADD = %D%/libaccess.la milter-sdk/base/libbase.la \
 	milter-sdk/src/libmilldam.la
+
+man_MANS += %D%/milldam-access.8
+EXTRA_DIST += %D%/milldam-access.8
