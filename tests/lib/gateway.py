@@ -37,14 +37,14 @@ def wait_for(what, seconds=20, step=0.05):
 
 
 class Gateway:
-    """A gateway that relays everything to one port.
+    """A gateway that relays everything to one port, or (None) as route says.
 
     chain: names in order, the authoriser "access" first; milters: extra
     configuration text; files: {name: text} beside the configuration.
     """
 
     def __init__(self, sink_port, chain=("access",), milters="", extra="",
-                 files=None, ipv6=False, env=None, access=None):
+                 files=None, ipv6=False, env=None, access=None, route=""):
         self.dir = tempfile.mkdtemp(prefix="milldam-test.", dir="/tmp")
         os.chmod(self.dir, 0o755)
         self.port = free_port()
@@ -63,13 +63,16 @@ class Gateway:
         uid = "uid-base = 64100\n" if os.getuid() == 0 else ""
         names = ", ".join(f'"{c}"' for c in chain)
         addrs = ", ".join(f'"{a}"' for a in self.addresses)
+        if sink_port is not None:
+            route = f'smart-host = "smtp:[127.0.0.1]:{sink_port}" {route}'
+        route = route.replace("DIR", self.dir)
         with open(self.conf, "w") as f:
             f.write(f"""hostname = "gate.test"
 postmaster = "postmaster@gate.test"
 spool = "{self.dir}/spool"
 run-directory = "{self.dir}/run"
 log = stderr
-{uid}route {{ smart-host = "smtp:[127.0.0.1]:{sink_port}" }}
+{uid}route {{ {route} }}
 milter "access" {{ run = "milldam-access" settings = "access.conf" }}
 {milters}
 policy "inbound" {{ authorise = "access" chain = {{ {names} }} }}

@@ -3,6 +3,10 @@
 
 Speaks just enough ESMTP (PIPELINING, 8BITMIME, SMTPUTF8, SIZE), keeps the
 content with dot stuffing undone, and can be told to refuse.
+
+on: {step: what}, where step is CONNECT, a verb, or DOT for the final dot, and
+what is a reply, "close" (end the connection), "hang" (say nothing any more)
+or a callable that returns one of these, or None for the usual reply.
 """
 import socket
 import threading
@@ -18,11 +22,14 @@ class Message:
 
 
 class Sink:
-    def __init__(self, host="127.0.0.1", mutate=None):
+    EHLO = ("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 100000000")
+
+    def __init__(self, host="127.0.0.1", mutate=None, port=0, ehlo=EHLO,
+                 on=None):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.listener = socket.socket(family, socket.SOCK_STREAM)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind((host, 0))
+        self.listener.bind((host, port))
         self.listener.listen(128)
         self.port = self.listener.getsockname()[1]
         self.messages = []
@@ -30,6 +37,10 @@ class Sink:
         self.refuse_rcpt = {}   # address: reply
         self.refuse_data = None  # reply at the final dot
         self.mutate = mutate     # a fault of the wire, for negative controls
+        self.ehlo = ehlo         # None: EHLO is not known
+        self.on = on or {}
+        self.commands = []       # lines, of all connections
+        self.hung = []           # connections that were left hanging
         self.connections = 0
         self.delay = 0          # seconds before the reply to the final dot
         threading.Thread(target=self._accept, daemon=True).start()
@@ -59,14 +70,38 @@ class Sink:
         def say(text):
             conn.sendall(text.encode() + b"\r\n")
 
+        def special(step, line=""):
+            """True if it was dealt with."""
+            what = self.on.get(step)
+            if callable(what):
+                what = what(line)
+            if what is None:
+                return False
+            if what == "close":
+                raise OSError("told to close")
+            if what == "hang":
+                self.hung.append(conn)
+                while conn.recv(4096):
+                    pass
+                raise OSError("hung up")
+            say(what)
+            return True
+
         sender, rcpts = None, []
         try:
-            say("220 sink.test ESMTP")
+            if not special("CONNECT"):
+                say("220 sink.test ESMTP")
             for line in f:
                 verb = line.strip().upper()
+                self.commands.append(line.decode(errors="replace").strip())
+                word = verb[:4].decode(errors="replace")
+                if special(word, self.commands[-1]):
+                    continue
                 if verb.startswith(b"EHLO"):
-                    say("250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n"
-                        "250-SMTPUTF8\r\n250 SIZE 100000000")
+                    lines = ["sink.test", *(self.ehlo or ())]
+                    say("500 5.5.1 what?" if self.ehlo is None else
+                        "\r\n".join(f"250{'-' if i + 1 < len(lines) else ' '}"
+                                    f"{text}" for i, text in enumerate(lines)))
                 elif verb.startswith(b"HELO"):
                     say("250 sink.test")
                 elif verb.startswith(b"MAIL FROM:"):
@@ -87,6 +122,8 @@ class Sink:
                     content = self._data(f)
                     if content is None:
                         return
+                    if special("DOT"):
+                        continue
                     if self.refuse_data:
                         say(self.refuse_data)
                         continue
