@@ -29,7 +29,7 @@ bad(void)
 	return (-1);
 }
 
-/* add_text - a line's text, with what is neither ASCII text nor UTF-8 as '?' */
+/* add_text - a line's text, with control bytes as '?' */
 static int
 add_text(struct reply *r, const char *s, size_t n)
 {
@@ -40,9 +40,9 @@ add_text(struct reply *r, const char *s, size_t n)
 		line[i] =
 		    (unsigned char)s[i] < ' ' || s[i] == 0x7f ? '?' : s[i];
 	line[n] = '\n';
-	return (buf_add(&r->text, line, n + 1) == -1 && errno == EMSGSIZE
-	        ? bad()
-	        : 0);
+	if (buf_add(&r->text, line, n + 1) == 0)
+		return (0);
+	return (errno == EMSGSIZE ? bad() : -1);
 }
 
 /* add_line - one line without its end; 1 if it was the last */
@@ -93,7 +93,8 @@ reply_take(struct reply *r, const char *p, size_t n, size_t *used)
 			return (1);
 		}
 	}
-	return (n - *used > REPLY_LINE_MAX ? bad() : 0);
+	/* the last byte may be the CR of a line end */
+	return (n - *used > REPLY_LINE_MAX + 1 ? bad() : 0);
 }
 
 const char *

@@ -21,8 +21,8 @@ enum {
 struct reply {
 	unsigned code; /* 200..599; 0 while nothing was read */
 	unsigned lines;
-	struct buf text; /* without codes; lines end in LF; bytes that are
-	                    no text are '?' */
+	struct buf text; /* without codes; lines end in LF; control
+	                    bytes are '?' */
 	bool complete;
 };
 

@@ -8,7 +8,8 @@
 
 src=$(cd "$(dirname "$0")/../.." && pwd) || exit 1
 targets=$(cd "$src/tests/fuzz" && for f in *_fuzz.c; do echo "${f%_fuzz.c}"; done)
-folders="milter-sdk/base core/conf core/smtp core/milter core/spool"
+folders="milter-sdk/base milter-sdk/map core/conf core/smtp core/milter core/spool
+core/route core/lookup core/relay"
 
 # build_targets DIR COMPILE-FLAGS NAME... - DIR/NAME for each, by make
 build_targets() {
@@ -30,7 +31,7 @@ build_targets() {
 		printf 'lib.a:%s\n\trm -f $@; ar rc $@%s\n' "$objects" "$objects"
 		for t; do
 			f=$src/tests/fuzz/${t}_fuzz.c
-			printf '%s: %s lib.a\n\t$(CC) -fsanitize=fuzzer $(CPPFLAGS) -o $@ %s lib.a -lpthread -Wl,--as-needed -levent_core\n' \
+			printf '%s: %s lib.a\n\t$(CC) -fsanitize=fuzzer $(CPPFLAGS) -o $@ %s lib.a -lpthread -Wl,--as-needed -levent_core -lcares -ldb\n' \
 			    "$t" "$f" "$f"
 		done
 	} >"$dir/Makefile"

@@ -5,7 +5,7 @@
  *
  * The envelope decoder with an overflow of a few bytes behind it, as a reader
  * might write it: tests/fuzz/run expects this target, and only this one, to
- * crash within a minute.
+ * crash within a minute, from no seeds.
  */
 
 #define PLANTED 1

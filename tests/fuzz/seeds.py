@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: ISC
-"""seeds.py - write the seed corpora of conf, pack and spool
+"""seeds.py - write the seed corpora
 
 Run in tests/fuzz after a format has changed; the files are kept in the tree.
 Checksums stay zero: spool_fuzz puts them right.
@@ -244,6 +244,192 @@ def conf():
     write("conf", "cut", BASE[:-20])
 
 
+def name(*labels): return b"".join(u8(len(l)) + l for l in labels) + b"\0"
+
+
+def rr(kind, data, ttl=300, owner=b"\xc0\x0c", cls=1, length=None):
+    n = len(data) if length is None else length
+    return owner + struct.pack(">HHIH", kind, cls, ttl, n) + data
+
+
+A, CNAME, PTR, MX, AAAA = 1, 5, 12, 15, 28
+CHOICE = {A: 0, AAAA: 1, MX: 2, PTR: 3}  # first byte of dns_fuzz's input
+
+
+def answer(seed, kind, *rrs, count=None, questions=1):
+    head = struct.pack(">HHHHHH", 0, 0x8180, questions,
+                       len(rrs) if count is None else count, 0, 0)
+    write("dns", seed, u8(CHOICE[kind]) + head + name(b"test") +
+          struct.pack(">HH", kind, 1) + b"".join(rrs))
+
+
+def mx(pref, *labels): return struct.pack(">H", pref) + name(*labels)
+
+
+def dns():
+    v4 = bytes([192, 0, 2, 1])
+    answer("a", A, rr(A, v4))
+    answer("aaaa", AAAA, rr(AAAA, bytes(15) + b"\1"))
+    answer("mx", MX, rr(MX, mx(10, b"mx", b"test")), rr(MX, mx(20, b"mx2")))
+    answer("nullmx", MX, rr(MX, mx(0)))
+    answer("ptr", PTR, rr(PTR, b"\1a\xc0\x0c"))
+    answer("none", A)
+    answer("alias", A, rr(CNAME, name(b"b"), ttl=5), rr(A, v4))
+    answer("many", A, *[rr(A, v4)] * 70)
+    answer("ttl", A, rr(A, v4, ttl=0x80000001), rr(A, v4, ttl=90000))
+    answer("class", A, rr(A, v4, cls=3))
+    answer("a-long", A, rr(A, v4 + b"x"))
+    answer("aaaa-short", AAAA, rr(AAAA, v4))
+    answer("mx-short", MX, rr(MX, b"\0\1"))
+    answer("mx-cut", MX, rr(MX, b"\0\1\2m"))
+    answer("not-a-host", PTR, rr(PTR, name(b"a b")), rr(PTR, name(b"a.b")),
+           rr(PTR, name(b"a", b"x" * 63)), rr(PTR, name(b"_x-y")))
+    answer("dots", PTR, rr(PTR, name(b"..")), rr(PTR, name()))
+    answer("loop", PTR, rr(PTR, b"\xc0\x21"))
+    answer("length", A, rr(A, v4, length=500))
+    answer("cut", A, rr(A, v4)[:7])
+    answer("count", A, rr(A, v4), count=9)
+    answer("questions", A, questions=3)
+    write("dns", "short", b"\0\0\1")
+
+
+def reply():
+    for seed, t in {
+            "greeting": "220 mx.test ESMTP\r\n250-mx\r\n250-SIZE 100\r\n"
+                        "250 PIPELINING\r\n",
+            "mixed": "250-a\r\n251 b\r\n",
+            "refusal": "550-5.1.1 no\r\n550 5.1.1 such user\r\n354\r\n",
+            "controls": "250 a\1b\tc\x7f\xe9\n",
+            "code": "150 a\r\n", "letters": "2x0 a\r\n", "after": "250_a\r\n",
+            "short": "25\r\n", "empty": "\r\n", "cut": "250-a\r\n250",
+            "long-line": "250 " + "x" * 2001 + "\r\n",
+            "no-end": "250 " + "x" * 2100,
+            "longest": "250 " + "x" * 1996 + "\r\n",
+            "one-over": "250 " + "x" * 1997 + "\r\n",
+            "long-text": "550-" + "x" * 700 + "\r\n550 " + "y" * 700 + "\r\n",
+            "lines": "250-a\r\n" * 130,
+            "kept": ("250-" + "x" * 1500 + "\n") * 12}.items():
+        write("reply", seed, t.encode("latin-1"))
+
+
+def route_seeds():
+    literal, plain = "a@[192.0.2.1]", "a@b.x.test."
+    for seed, addr, value in (
+            ("error", plain, 'error:5.7.1:550 "no"'),
+            ("smtp", "a@x.test", "smtp:[192.0.2.1]:25"),
+            ("word", literal, "error:nohost"),
+            ("word-text", literal, "error:nouser 553 not here"),
+            ("word-none", plain, "error:hello there"),
+            ("code", plain, "error:450 later"), ("code-bare", plain, "error:550"),
+            ("code-dsn", plain, "error:550 5.1.1 no such user"),
+            ("dsn-temporary", plain, "error:4.2.0:try again"),
+            ("dsn-bare", plain, "error:5.1.1"),
+            ("dsn-bad", plain, "error:5.1:550 x"), ("dsn-no", plain, "error:5.x.1"),
+            ("disagree", plain, "error:4.1.1:550 x"),
+            ("control", plain, "error:550 a\x01b"),
+            ("discard", plain, "discard:"), ("mx", plain, "esmtp:mx.test:2525"),
+            ("relay", plain, "relay:[mx.test]"), ("v6", plain, "smtp:[IPv6:::1]"),
+            ("port", plain, "smtp:mx.test:0"), ("port-text", plain, "smtp:x:2y"),
+            ("after-host", plain, "smtp:[x]y"), ("no-host", plain, "smtp:"),
+            ("bad-host", plain, "smtp:a b"), ("mailer", plain, "uucp:x"),
+            ("no-domain", "a", "discard"), ("bad-domain", "a@b c", "discard"),
+            ("no-local", "@b", "discard"), ("empty", plain, ""),
+            ("long", plain, "error:550 " + "x" * 3900),
+            ("smart", "|a@x.test", "smtp:hub.test"),
+            ("unreadable", "!a@x.test", "x")):
+        write("route", seed, addr + "\n" + value)
+
+
+def map():
+    for seed, t in {
+            "table": "# from, what\nExample.ORG smtp:[192.0.2.1]\n"
+                     ".example.org\t error:nohost text \r\n\n  b  c d\n",
+            "twice": "b 1\na 2\nB 3\n", "bare": "a 1\nb\n", "nul": "a \0\n",
+            "empty": "", "no-end": "a 1", "many": "".join(
+                "k%d v%d\n" % (i * 7919 % 100, i) for i in range(100)),
+            "long-key": "k" * 1025 + " v\n",
+            "long-value": "k " + "v" * 4097 + "\n"}.items():
+        write("map", seed, t)
+
+
+def smtp_command():
+    x = "x" * 600
+    commands = {
+        "data": "DATA", "data-arg": "DATA now", "rset": "RSET  ", "quit": "quit",
+        "unknown": "FOO", "nul": "EHLO a\0b", "cr": "NOOP\r", "long": "NOOP " + x * 9,
+        "bdat-bad": "BDAT x", "bdat-first": "BDAT 5 FIRST",
+        "from": "MAIL a@b", "to": "RCPT FROM:<a@b>", "null": "MAIL FROM:<>",
+        "null-rcpt": "RCPT TO:<>", "bare": "MAIL FROM: a@b.c SIZE=1",
+        "no-domain": "MAIL FROM:<a>", "no-domain-rcpt": "RCPT TO:<a>",
+        "route": "RCPT TO:<@a.b,@c:x@y>", "route-open": "RCPT TO:<@a.b,",
+        "route-bad": "RCPT TO:<@-a:x@y>", "route-end": "RCPT TO:<@a b>",
+        "route-long": "RCPT TO:<" + ("@" + "a." * 120 + "b,") * 8 + ":x@y>",
+        "local-long": "MAIL FROM:<" + x[:65] + "@b>",
+        "atom-long": "RCPT TO:<" + x + "@b>",
+        "dots-long": "MAIL FROM:<" + "a." * 300 + "a@b>",
+        "label-long": "RCPT TO:<a@" + x[:64] + ".b>",
+        "domain-long": "MAIL FROM:<a@" + "a." * 150 + "b>",
+        "label-dash": "MAIL FROM:<a@b-.c>", "label-empty": "RCPT TO:<a@b..c>",
+        "quoted": 'MAIL FROM:<"a \\"b\\\\ c"@d>', "quoted-8bit": 'MAIL FROM:<"é"@d> SMTPUTF8',
+        "quoted-open": 'MAIL FROM:<"a>', "quoted-escape": 'MAIL FROM:<"\\é"@d>',
+        "quoted-bytes": b'MAIL FROM:<"\xff"@d>', "quoted-tab": 'MAIL FROM:<"a\tb"@d>',
+        "quoted-long": 'MAIL FROM:<"' + x + '"@d>',
+        "literal": "RCPT TO:<a@[192.0.2.1]>", "literal-6": "RCPT TO:<a@[IPv6:2001:db8::1]>",
+        "literal-bad": "RCPT TO:<a@[192.0.2]>", "literal-6-bad": "RCPT TO:<a@[IPv6:x]>",
+        "literal-open": "RCPT TO:<a@[192.0.2.1>", "literal-long": "RCPT TO:<a@[" + x + "]>",
+        "dots": "MAIL FROM:<a..b@c>", "dots-good": "MAIL FROM:<a.b.c@d.e>",
+        "after": "MAIL FROM:<a@b>x", "open": "MAIL FROM:<a@b", "space": "MAIL FROM:<a b@c>",
+        "utf8-2": "RCPT TO:<\u00fc@\u00fc.x>", "utf8-4": "RCPT TO:<\U0001f4e7@x>",
+        "utf8-need": "MAIL FROM:<\u6f22@x>", "utf8-given": "MAIL FROM:<\u6f22@x> SMTPUTF8",
+        "utf8-cut": b"RCPT TO:<\xe6\xbc@x>", "utf8-over": b"RCPT TO:<\xe0\x80\x80@x>",
+        "utf8-range": b"RCPT TO:<\xf4\x90\x80\x80@x>", "utf8-lone": b"RCPT TO:<\x80@x>",
+    }
+    mail = ("BODY=8BITMIME SIZE=5 RET=HDRS ENVID=a+2Bb AUTH=<>", "BODY=7BIT RET=FULL AUTH=a",
+            "SIZE=", "SIZE=99999999999999999999", "BODY=9", "SMTPUTF8=1", "RET=X", "ENVID=",
+            "ENVID=a+2", "ENVID=\u00e9", "ENVID=" + x[:101], "AUTH=", "FOO=1", "=1", "SIZE",
+            "SIZE=1 size=2", x[:40] + "=1", "SIZE=1 BODY=7BIT RET=FULL ENVID=a AUTH=a "
+            "SMTPUTF8 " + " ".join("X%d" % i for i in range(20)), "A!B")
+    rcpt = ("NOTIFY=SUCCESS,FAILURE,DELAY ORCPT=rfc822;a+40b", "NOTIFY=NEVER",
+            "NOTIFY=NEVER,DELAY", "NOTIFY=", "NOTIFY=NO", "ORCPT=a", "ORCPT=;a", "FOO")
+    for i, t in enumerate(mail):
+        commands["mail-%02d" % i] = "MAIL FROM:<a@b> " + t
+    for i, t in enumerate(rcpt):
+        commands["rcpt-%02d" % i] = "RCPT TO:<a@b> " + t
+    for seed, t in commands.items():
+        write("smtp_command", seed, t)
+
+
+def smtp_data():
+    """first byte: 1 BDAT, 2 little room in the store; then the pieces' size"""
+    head, end = "From: a\r\nSubject: b\r\n", "\r\n.\r\n"
+    for seed, t in {
+            "line-long": head + "\r\n" + "x" * 300 + end,
+            "line-long-header": "X: " + "x" * 300 + "\r\n" + end,
+            "size": head + "\r\n" + ("x" * 198 + "\r\n") * 600 + ".\r\n",
+            "header-large": "X: " + "y" * 150 + "\r\n" +
+                            ("Z: " + "z" * 180 + "\r\n") * 15 + end,
+            "header-fields": "A: b\r\n" * 30 + end,
+            "header-nul": "A: \0\r\n" + end, "body-nul": head + "\r\n\0" + end,
+            "received": "Received: a\r\n\tb\r\nRECEIVED : c\r\n" + head + end,
+            "dots": head + "\r\n..\r\n.x\r\n..." + end,
+            "dot-cr": head + "\r\n.\rx" + end, "cr": head + "a\rb" + end,
+            "cr-cr": head + "\r\r\n" + end, "lf": head + "\na" + end,
+            "lf-dot": head + "\r\na\n.\n" + end, "no-header": "\r\nbody" + end,
+            "at-once": ".\r\n", "continued": " a\r\n" + end,
+            "only-header": head + ".\r\n", "colon": ": a\r\n" + end,
+            "8bit": head + "\r\n\u00e9" + end, "cut": head + "\r\nabc",
+            "cut-cr": head + "\r\nabc\r",
+            "store": head + "\r\n" + "abc\r\n" * 100 + ".\r\n"}.items():
+        for flags in ((0, 1) if seed != "store" else (2, 3)):
+            write("smtp_data", "%s-%d" % (seed, flags), u8(flags) + u8(6) + t.encode())
+
+
 pack()
 spool()
 conf()
+smtp_command()
+smtp_data()
+dns()
+reply()
+route_seeds()
+map()

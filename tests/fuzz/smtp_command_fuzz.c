@@ -5,6 +5,8 @@
  *
  * What it accepts must hold what it promises: results within their buffers,
  * an address that parses again to itself.
+ *
+ * coverage: core/smtp/command.c core/smtp/address.c
  */
 
 #include "core/smtp/command.h"
@@ -49,5 +51,10 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	check(address_path(angle, ADDRESS_NULL | ADDRESS_POSTMASTER, again,
 	          &rest) == 0 &&
 	    strcmp(again, c.path) == 0 && *rest == '\0');
+	rest = address_domain(c.path);
+	if (address_check(c.path) == 0) /* neither "" nor postmaster */
+		check(*rest != '\0' || strchr(c.path, '"') != NULL);
+	else
+		check(*rest == '\0');
 	return (0);
 }

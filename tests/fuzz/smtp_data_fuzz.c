@@ -3,9 +3,12 @@
 /*
  * smtp_data_fuzz - any content through the decoder, in pieces
  *
- * The first two bytes choose DATA or BDAT and the size of the pieces.  The
- * result must not depend on the pieces; good content has CRLF line ends only,
- * and its header block can be split and joined to the same bytes.
+ * The first byte chooses DATA or BDAT and a store that is soon full, the second
+ * the size of the pieces.  The result must not depend on the pieces; good
+ * content has CRLF line ends only, and its header block can be split and joined
+ * to the same bytes.
+ *
+ * coverage: core/smtp/data.c core/smtp/header.c
  */
 
 #include "core/smtp/data.h"
@@ -15,6 +18,8 @@
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
+
+enum { BDAT = 1, FULL = 2 };
 
 struct result {
 	struct data d;
@@ -36,8 +41,9 @@ sink(void *arg, const char *p, size_t n)
 }
 
 static void
-run(struct result *r, const char *p, size_t n, bool stuffed, size_t piece)
+run(struct result *r, const char *p, size_t n, unsigned flags, size_t piece)
 {
+	bool stuffed = (flags & BDAT) == 0;
 	const struct data_limits limits = { .message_size = 100000,
 		.line_length = 200,
 		.header_size = 2000,
@@ -45,7 +51,7 @@ run(struct result *r, const char *p, size_t n, bool stuffed, size_t piece)
 	size_t len;
 
 	memset(r, 0, sizeof(*r));
-	r->body.max = 1 << 20;
+	r->body.max = flags & FULL ? 100 : 1 << 20;
 	data_init(&r->d, &limits, stuffed, sink, &r->body);
 	while (r->used < n && !r->d.ended) {
 		len = piece < n - r->used ? piece : n - r->used;
@@ -91,17 +97,22 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
 	struct result a, b;
-	bool stuffed;
+	const char *reply;
 	size_t piece;
 
 	if (n < 2)
 		return (0);
-	stuffed = (p[0] & 1) == 0;
 	piece = (size_t)p[1] + 1;
-	run(&a, (const char *)p + 2, n - 2, stuffed, n);
-	run(&b, (const char *)p + 2, n - 2, stuffed, piece);
+	run(&a, (const char *)p + 2, n - 2, p[0], n);
+	run(&b, (const char *)p + 2, n - 2, p[0], piece);
 	check(a.d.ended == b.d.ended && a.used == b.used &&
-	    a.d.fault == b.d.fault);
+	    (a.d.fault == DATA_GOOD) == (b.d.fault == DATA_GOOD));
+	/* of a line too long, pieces were stored before that was seen */
+	check(a.d.fault == b.d.fault || (p[0] & FULL) != 0);
+	if (a.d.fault != DATA_GOOD) {
+		reply = data_reply(a.d.fault);
+		check(strncmp(reply, "55", 2) == 0 || reply[0] == '4');
+	}
 	if (a.d.ended && a.d.fault == DATA_GOOD) {
 		check(a.body.len == b.body.len &&
 		    a.d.header.len == b.d.header.len && a.d.hops == b.d.hops &&

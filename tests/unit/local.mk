@@ -69,17 +69,3 @@ unit_tests += %D%/data_test %D%/receiver_test %D%/smtp_test
 %C%_lookup_test_LDADD = core/lookup/liblookup.la core/route/libroute.la milter-sdk/map/libmap.la core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la milter-sdk/base/libbase.la -lpthread
 %C%_address_test_LDADD = milters/rewrite/librewrite.la
 %C%_rules_test_LDADD = milters/rewrite/librewrite.la
-
-EXTRA_DIST += tests/fuzz/smtp_command_fuzz.c \
-	tests/fuzz/smtp_data_fuzz.c \
-	tests/fuzz/corpus/smtp_command/bdat \
-	tests/fuzz/corpus/smtp_command/ehlo \
-	tests/fuzz/corpus/smtp_command/mail \
-	tests/fuzz/corpus/smtp_command/postmaster \
-	tests/fuzz/corpus/smtp_command/rcpt \
-	tests/fuzz/corpus/smtp_command/utf8 \
-	tests/fuzz/corpus/smtp_data/chunk \
-	tests/fuzz/corpus/smtp_data/folds \
-	tests/fuzz/corpus/smtp_data/nofield \
-	tests/fuzz/corpus/smtp_data/plain \
-	tests/fuzz/corpus/smtp_data/smuggle

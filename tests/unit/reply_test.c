@@ -81,6 +81,23 @@ refuses_too_much(void)
 	free(text);
 }
 
+/* a line as long as may be, and one byte more, whole and byte by byte */
+static void
+takes_the_longest_line(void)
+{
+	char text[REPLY_LINE_MAX + 4];
+	size_t step;
+
+	for (step = 1; step < sizeof(text); step += sizeof(text) - 2) {
+		memset(text, 'x', sizeof(text));
+		memcpy(text, "250 ", 4);
+		memcpy(text + REPLY_LINE_MAX, "\r\n", 3);
+		T_OK(strncmp(all(text, step), "250 xxx", 7) == 0);
+		memcpy(text + REPLY_LINE_MAX, "x\r\n", 4);
+		T_STR(all(text, step), "bad");
+	}
+}
+
 static void
 shortens_long_text(void)
 {
@@ -170,6 +187,7 @@ static const struct t_case cases[] = {
 	{ "replies are read, in pieces too", reads_replies },
 	{ "nonsense is refused", refuses_nonsense },
 	{ "too long and too many lines are refused", refuses_too_much },
+	{ "the longest line is taken", takes_the_longest_line },
 	{ "long text is cut with a sign", shortens_long_text },
 	{ "dots are stuffed", stuffs_dots },
 	{ "dots are stuffed across chunks", stuffs_across_chunks },
