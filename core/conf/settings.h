@@ -52,7 +52,12 @@ struct milter_conf {
 	                   MAIL at once, not with the first RCPT */
 	uint64_t connect_ms;          /* timeout = {"connect=5s", ...} 5 s */
 	uint64_t command_ms;          /* command=30s */
-	uint64_t message_ms;          /* message=5m: end-of-message, in total */
+	uint64_t message_ms;          /* message=5m: end-of-message, in total;
+	                   progress does not move it */
+	uint32_t may;                 /* may = {...}: MILTER_MAY_* it may use;
+	                   all but add-rcpt */
+	bool forbidden_drop;          /* forbidden = fail|drop: what else it
+	                   asks for is its failure, or left out */
 };
 
 struct rule {

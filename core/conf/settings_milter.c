@@ -4,6 +4,7 @@
 
 #include "core/conf/endpoint.h"
 #include "core/conf/reader.h"
+#include "milter-sdk/base/milter.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -16,7 +17,9 @@ static const char *const fail_words[] = { "tempfail", "accept", "reject",
 static const char *const mode_words[] = { "enforce", "shadow", "off", "drain",
 	NULL };
 static const char *const names[] = { "run", "args", "settings", "user",
-	"endpoints", "on-failure", "mode", "early", "timeout", NULL };
+	"endpoints", "on-failure", "mode", "early", "timeout", "may",
+	"forbidden", NULL };
+static const char *const forbidden_words[] = { "fail", "drop", NULL };
 
 void
 milter_fini(struct milter_conf *m)
@@ -107,6 +110,52 @@ read_timeout(struct reader *r, struct conf_node *b, struct milter_conf *m)
 	}
 }
 
+/*
+ * read_may - may = {"add-header", ...}: the changes that a milter is allowed.
+ * Without it all, but for new recipients: nobody authorised those, so whoever
+ * adds them must have been given leave (design 5.1).
+ */
+static void
+read_may(struct reader *r, struct conf_node *b, struct milter_conf *m)
+{
+	static const struct {
+		const char *word;
+		uint32_t bits;
+	} rows[] = {
+		{ "add-header", MILTER_MAY_ADD_HEADERS },
+		{ "change-header", MILTER_MAY_CHANGE_HEADERS },
+		{ "change-body", MILTER_MAY_CHANGE_BODY },
+		{ "add-rcpt", MILTER_MAY_ADD_RCPT | MILTER_MAY_ADD_RCPT_PAR },
+		{ "delete-rcpt", MILTER_MAY_DEL_RCPT },
+		{ "change-from", MILTER_MAY_CHANGE_FROM },
+		{ "quarantine", MILTER_MAY_QUARANTINE },
+	};
+	const size_t n_rows = sizeof(rows) / sizeof(rows[0]);
+	struct conf_node *n = conf_find(r->conf, b, "may");
+	size_t i, k;
+
+	m->may = n != NULL ? 0
+	                   : MILTER_MAY_ALL &
+	        ~(uint32_t)(MILTER_MAY_ADD_RCPT | MILTER_MAY_ADD_RCPT_PAR);
+	for (i = 0; n != NULL && i < n->n_values; i++) {
+		if (strcmp(n->values[i], "all") == 0) {
+			m->may = MILTER_MAY_ALL;
+			continue;
+		}
+		for (k = 0; k < n_rows; k++)
+			if (strcmp(n->values[i], rows[k].word) == 0)
+				break;
+		if (k < n_rows)
+			m->may |= rows[k].bits;
+		else
+			conf_error(r->conf, n,
+			    "may: %s is none of add-header, change-header, "
+			    "change-body, add-rcpt, delete-rcpt, change-from, "
+			    "quarantine or all",
+			    n->values[i]);
+	}
+}
+
 static bool
 name_ok(const char *s)
 {
@@ -144,6 +193,10 @@ read_milter(struct reader *r, struct conf_node *b)
 	m->mode = (enum milter_mode)conf_word(
 	    r->conf, conf_find(r->conf, b, "mode"), mode_words, 0);
 	m->early = conf_bool(r->conf, conf_find(r->conf, b, "early"), false);
+	m->forbidden_drop =
+	    conf_word(r->conf, conf_find(r->conf, b, "forbidden"),
+	        forbidden_words, 0) == 1;
+	read_may(r, b, m);
 	read_timeout(r, b, m);
 	read_endpoints(r, b, m);
 	if (m->n_endpoints == 0)

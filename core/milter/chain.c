@@ -89,7 +89,8 @@ failed(struct chain *c, struct link *l)
 		    l->why != NULL ? l->why : "failed");
 	}
 	if (o.kind != OUT_CONTINUE)
-		answer(c, o.kind, outcome_text(&o, false), l->conf->name);
+		answer(c, o.kind, outcome_text(&o, c->q == Q_CONNECT),
+		    l->conf->name);
 }
 
 /* sticky - a verdict on the whole message: later questions get it too */

@@ -24,9 +24,13 @@
 enum {
 	LINK_EXPECT_MAX = 16,       /* kinds of answer due at one time */
 	LINK_STAGES_MAX = 48,       /* stages noted for the record */
-	LINK_EDITS_MAX = 20000,     /* changes by one milter to one message */
-	EDIT_VALUE_MAX = 65000,     /* bytes: the next milter must be able to
-	                               see the field in one packet */
+	LINK_EDITS_MAX = 4000,      /* changes by one milter to one message */
+	EDIT_FIELD_MAX = 65000,     /* bytes of name and value: the next milter
+	                               must be able to see it in one packet */
+	EDIT_ENV_MAX = 384 << 10,   /* bytes of an envelope after edits: below
+	                               what the receiver can hand to the queue */
+	EDIT_ARG_MAX = 500,         /* of ORCPT= and ENVID= (RFC 3461) */
+	REASON_MAX = 500,           /* of a quarantine's reason, kept */
 	LINK_EDIT_BYTES = 4 << 20,  /* of them, without bodies */
 	LINK_NOTES_MAX = 64,        /* edits noted for the record */
 	NOTE_TEXT = 200,            /* bytes of each text in the record */
@@ -52,7 +56,7 @@ struct mstate {
 	bool present; /* in the current settings */
 	bool has_override;
 	enum milter_mode override;
-	uint64_t sessions, calls, failures, fail_opens;
+	uint64_t sessions, calls, failures, fail_opens, dropped;
 	uint64_t accepts, rejects, tempfails, discards, quarantines, shutdowns;
 	uint64_t answers, total_us, max_us; /* latency of stages */
 };
@@ -175,6 +179,7 @@ struct link {
 	bool pumping; /* content not all queued */
 	bool skip_body;
 	bool sent_body;
+	bool leading; /* its edits bring their own blank */
 	struct edit_list edits;
 	char *quarantine; /* reason, until the verdict counts */
 

@@ -123,6 +123,8 @@ content_begin(struct link *l)
 		return (-1);
 	l->body_off = 0;
 	l->pumping = true;
+	/* Its connection may be gone when its edits are applied. */
+	l->leading = (protocol & MILTER_LEADING_SPACE) != 0;
 	return (content_pump(l));
 }
 
@@ -196,7 +198,7 @@ content_commit(struct link *l)
 		l->state->quarantines++;
 		if (shadow || c->held_reason != NULL)
 			continue;
-		if ((reason = strdup(e->name)) == NULL) {
+		if ((reason = strndup(e->name, REASON_MAX)) == NULL) {
 			r = -1;
 			break;
 		}

@@ -9,6 +9,7 @@
 
 #include "core/milter/chain_int.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -37,7 +38,8 @@ find_rcpt(const struct envelope *env, const char *addr, size_t n)
 	return (i);
 }
 
-/* argument - the value of NAME= in a blank-separated list, or NULL */
+/* argument - the value of NAME= in a blank-separated list, or NULL.  One too
+ * long for SMTP counts as not there. */
 static const char *
 argument(const char *args, const char *name, size_t *len)
 {
@@ -50,7 +52,7 @@ argument(const char *args, const char *name, size_t *len)
 		*len = strcspn(args, " ");
 		if (*len > n && strncasecmp(args, name, n) == 0) {
 			*len -= n;
-			return (args + n);
+			return (*len <= EDIT_ARG_MAX ? args + n : NULL);
 		}
 		args += *len;
 	}
@@ -198,13 +200,30 @@ envelope_edits(struct link *l, struct envelope *env)
 	}
 	return (0);
 }
+
+/* fits - could the receiver hand this envelope to the queue? */
+static bool
+fits(const struct envelope *env)
+{
+	struct buf b = BUF_INIT(EDIT_ENV_MAX);
+	struct packer k = { .b = &b };
+	int r;
+
+	env_pack(&k, env);
+	r = pack_end(&k);
+	buf_fini(&b);
+	if (r == -1)
+		errno = E2BIG;
+	return (r == 0);
+}
+
 /* edit_envelope - to is from after the link's edits; empty on failure */
 int
 edit_envelope(struct link *l, const struct envelope *from, struct envelope *to)
 {
 	if (env_clone(from, to) == -1)
 		return (-1);
-	if (envelope_edits(l, to) == -1) {
+	if (envelope_edits(l, to) == -1 || !fits(to)) {
 		env_fini(to);
 		return (-1);
 	}

@@ -102,7 +102,7 @@ work_init(struct work *w, const struct view *view)
 static char *
 wire_value(const struct work *w, const char *s, size_t *len)
 {
-	struct buf b = BUF_INIT(2 * EDIT_VALUE_MAX);
+	struct buf b = BUF_INIT(2 * EDIT_FIELD_MAX);
 	const char *nl;
 	size_t n;
 
@@ -236,8 +236,7 @@ int
 edit_header(struct link *l, const struct view *view, struct field **fields_r,
     size_t *n_r, uint32_t *flags_r)
 {
-	struct work w = { .leading = l->conn != NULL &&
-		    (l->conn->opts.protocol & MILTER_LEADING_SPACE) != 0 };
+	struct work w = { .leading = l->leading };
 	int r = -1;
 
 	if (work_init(&w, view) == 0 && header_edits(l, &w) == 0)

@@ -58,7 +58,7 @@ edit_ok(const struct milter_edit *e)
 	case MILTER_INSERT_HEADER:
 	case MILTER_CHANGE_HEADER:
 		return (milter_name_ok(e->name) &&
-		    strlen(e->value) <= EDIT_VALUE_MAX &&
+		    strlen(e->name) + strlen(e->value) <= EDIT_FIELD_MAX &&
 		    milter_value_ok(e->value));
 	case MILTER_ADD_RCPT:
 	case MILTER_ADD_RCPT_PAR:

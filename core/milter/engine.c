@@ -281,6 +281,7 @@ put_state(const struct mstate *m, const struct milter_conf *conf, struct buf *b)
 		{ "quarantines", m->quarantines },
 		{ "failures", m->failures },
 		{ "fail_opens", m->fail_opens },
+		{ "dropped_edits", m->dropped },
 		{ "answers", m->answers },
 		{ "latency_us", m->answers > 0 ? m->total_us / m->answers : 0 },
 		{ "latency_max_us", m->max_us },

@@ -17,9 +17,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 enum {
 	MACROS_MAX = 64, /* of one stage */
+	NAMES_MAX = 256, /* read from a milter's list */
 	MACRO_NAME_MAX = 64,
 	SET_MAX = 60000 /* bytes of one set; a packet takes 65,535 */
 };
@@ -103,6 +105,19 @@ static const char *
 number(char *room, size_t n, uint64_t v)
 {
 	(void)snprintf(room, n, "%llu", (unsigned long long)v);
+	return (room);
+}
+
+/* date - now, as RFC 5322 writes it */
+static const char *
+date(char *room, size_t n)
+{
+	time_t now = time(NULL);
+	struct tm tm;
+
+	if (localtime_r(&now, &tm) == NULL ||
+	    strftime(room, n, "%a, %d %b %Y %H:%M:%S %z", &tm) == 0)
+		return (NULL);
 	return (room);
 }
 
@@ -220,12 +235,13 @@ static const char *
 content_macro(const struct chain *c, const char *name, char *room, size_t n)
 {
 	const struct view *v = &c->view;
+	const struct envelope *env = v->env != NULL ? v->env : c->env;
 	uint64_t size = v->body_len + 2;
 	size_t i;
 
 	if (strcmp(name, "nrcpts") == 0)
-		return (number(
-		    room, n, c->env != NULL ? c->env->n_rcpts : c->n_rcpts));
+		return (
+		    number(room, n, env != NULL ? env->n_rcpts : c->n_rcpts));
 	if (c->q != Q_MESSAGE)
 		return (NULL);
 	for (i = 0; i < v->n_fields; i++) {
@@ -263,6 +279,8 @@ value(const struct chain *c, const char *name, char *room, size_t n)
 		return (defined(c->id));
 	if (strcmp(name, "v") == 0)
 		return ("Milldam");
+	if (strcmp(name, "b") == 0) /* as in a Date field */
+		return (date(room, n));
 	if (strcmp(name, "daemon_port") == 0)
 		return (number(room, n, c->facts->daemon_port));
 	if (strcmp(name, "milldam_early") == 0)
@@ -324,14 +342,15 @@ macros_put(struct link *l, char cmd)
 	const char *list = l->conn->opts.lists[at], *text;
 	char name[MACRO_NAME_MAX], wire[MACRO_NAME_MAX], room[2048];
 	struct buf set = BUF_INIT(MILTER_CHUNK);
-	unsigned n = 0;
+	unsigned n = 0, names = 0;
 	int r = -1;
 
 	if (list == NULL)
 		list = defaults[at];
 	if (buf_add(&set, &cmd, 1) == -1)
 		goto out;
-	while (n < MACROS_MAX && next_name(&list, name, wire)) {
+	while (n < MACROS_MAX && names++ < NAMES_MAX &&
+	    next_name(&list, name, wire)) {
 		if ((text = value(c, name, room, sizeof(room))) == NULL)
 			continue;
 		if (add(&set, wire, text) == -1)

@@ -314,6 +314,10 @@ link_ask(struct link *l)
 		if (put_stage(l) == -1)
 			goto fail;
 		if (link_waits(l)) {
+			/* Progress moves the answer's limit, not this one. */
+			if (l->conn->deadline_us == 0)
+				l->conn->deadline_us =
+				    now_us() + l->conf->message_ms * 1000;
 			conn_arm(l->conn);
 			if (conn_flush(l->conn) == -1)
 				goto fail;
@@ -360,10 +364,11 @@ rcpt_settled(struct link *l, struct outcome *o)
 		outcome_clear(o);
 		o->kind = OUT_CONTINUE;
 	}
-	if (o->kind == OUT_ACCEPT || o->kind == OUT_DISCARD) {
-		l->done = true;
+	/* After a discard libmilter still waits for the end or ABORT. */
+	if (o->kind == OUT_ACCEPT)
 		l->open = false;
-	}
+	if (o->kind == OUT_ACCEPT || o->kind == OUT_DISCARD)
+		l->done = true;
 	if (o->kind == OUT_ACCEPT && l->authoriser && l->mode != MODE_SHADOW)
 		c->auth_rcpt = true;
 	outcome_move(&l->now, o);
@@ -410,6 +415,20 @@ link_settle(struct link *l, char cmd, struct outcome *o)
 	outcome_move(&l->now, o);
 }
 
+/* forbidden - a change that the configuration does not let it make */
+static void
+forbidden(struct link *l, char code)
+{
+	if (!l->conf->forbidden_drop) {
+		link_fail(l, false, "change '%c' is not in its may", code);
+		return;
+	}
+	l->state->dropped++;
+	log_warning("%s: milter=%s: dropped change '%c': not in its may",
+	    l->chain->id, l->conf->name, code);
+	conn_arm(l->conn);
+}
+
 /* take_edit - a change, allowed only between the end of message and its
  * verdict, and only what was negotiated */
 static void
@@ -425,6 +444,10 @@ take_edit(struct link *l, const struct milter_packet *pkt)
 	if ((l->conn->opts.actions & milter_edit_action(pkt->code)) == 0) {
 		link_fail(
 		    l, false, "change '%c' was not negotiated", pkt->code);
+		return;
+	}
+	if ((l->conf->may & milter_edit_action(pkt->code)) == 0) {
+		forbidden(l, pkt->code);
 		return;
 	}
 	if (milter_get_edit(pkt, &e) == -1) {

@@ -74,6 +74,26 @@ refuse_session(struct session *s, const char *reply)
 		s->dead = true;
 }
 
+/* bye_421 - a milter's reply, each line of it with the code 421 */
+static void
+bye_421(struct session *s, const char *reply)
+{
+	char *copy = strdup(reply), *line = copy;
+
+	if (copy == NULL) {
+		s->dead = true;
+		return;
+	}
+	for (;;) {
+		memcpy(line, "421", strnlen(line, 3));
+		if ((line = strstr(line, "\r\n")) == NULL)
+			break;
+		line += 2;
+	}
+	session_bye(s, "%s", copy);
+	free(copy);
+}
+
 static void
 connect_done(void *arg, const struct chain_answer *a)
 {
@@ -90,7 +110,7 @@ connect_done(void *arg, const struct chain_answer *a)
 	case CHAIN_SHUTDOWN:
 		refuse_session(s, a->reply);
 		record_refusal(s, a->milter, a->reply, NULL);
-		session_bye(s, "421%s", a->reply + 3);
+		bye_421(s, a->reply);
 		break;
 	default:
 		s->discard = a->verdict == CHAIN_DISCARD;

@@ -415,16 +415,24 @@ enhanced_ok(const char *s, size_t n, char class)
 	return ((i < n && s[i] != ' ') || s[0] == class);
 }
 
-/* add_text - "%%" is "%", a lone "%" is dropped, as Postfix reads it */
+/* add_text - "%%" is "%", a lone "%" is dropped, as Postfix reads it.  A reply
+ * is ASCII for most clients: what else a filter says (its verdict is clear all
+ * the same) becomes "?". */
 static int
 add_text(struct buf *b, const char *s, size_t n)
 {
 	size_t i;
+	char ch;
 
 	for (i = 0; i < n; i++) {
-		if (s[i] == '%' && (++i == n || s[i] != '%'))
+		if (s[i] == '%' && (++i == n || s[i] != '%')) {
 			i--;
-		else if (buf_add(b, &s[i], 1) == -1)
+			continue;
+		}
+		ch = s[i] >= ' ' && s[i] <= '~' ? s[i]
+		    : s[i] == '\t'              ? ' '
+		                                : '?';
+		if (buf_add(b, &ch, 1) == -1)
 			return (-1);
 	}
 	return (0);
@@ -440,7 +448,7 @@ reply_line(struct buf *b, const char *s, size_t n, const char *code, bool last)
 	    (n > 3 && s[3] != ' ' && s[3] != '-'))
 		return (bad());
 	for (i = 3; i < n; i++)
-		if ((unsigned char)s[i] < ' ' || (unsigned char)s[i] > '~')
+		if (s[i] == '\0' || s[i] == '\r' || s[i] == '\n')
 			return (bad());
 	if (n > 4 && !enhanced_ok(s + 4, n - 4, code[0]))
 		return (bad());

@@ -198,8 +198,9 @@ int milter_get_edit(const struct milter_packet *, struct milter_edit *edit_r)
 
 /*
  * milter_get_reply - a custom reply, checked: every line the same code from 400
- * to 599, an enhanced code of the same class if there is one, printable text,
- * "%%" for "%".  Appends the reply with CRLF between lines and none after the
+ * to 599, an enhanced code of the same class if there is one, no NUL and no CR
+ * or LF of its own, "%%" for "%".  What is not printable ASCII becomes "?".
+ * Appends the reply with CRLF between lines and none after the
  * last.  Returns the code, or -1 with EPROTO.
  */
 int milter_get_reply(const struct milter_packet *, struct buf *text)

@@ -127,7 +127,7 @@ static struct smfiDesc desc = { (char *)"fake", SMFI_VERSION,
 static void
 start(const char *opts)
 {
-	char conn[128];
+	char conn[128], all[128];
 	struct stat st;
 	int i;
 
@@ -143,7 +143,8 @@ start(const char *opts)
 	}
 	for (i = 0; i < 500 && stat(fa.path, &st) == -1; i++)
 		usleep(10000);
-	setup_policy(opts, NULL, "authorise = \"a\"");
+	snprintf(all, sizeof(all), "may = { all } %s", opts);
+	setup_policy(all, NULL, "authorise = \"a\"");
 }
 
 static void

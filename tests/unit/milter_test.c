@@ -235,7 +235,8 @@ custom_replies_are_cleaned_or_refused(void)
 		ROW("550x", -1, ""),
 		ROW("", -1, ""),
 		ROW("\0", -1, ""),
-		ROW("550 \377\376", -1, ""),
+		ROW("550 5.7.1 \303\244\tb\1", 550, "550 5.7.1 ?? b?"),
+		ROW("550 5.7.1 %n%%n%s", 550, "550 5.7.1 n%ns"),
 		ROW("550 10.0.0.1 listed", 550, "550 10.0.0.1 listed"),
 #undef ROW
 	};
