@@ -592,10 +592,20 @@ bad_negotiation_is_a_failure(void)
 	buf_fini(&b);
 }
 
+static long
+elapsed_ms(const struct timespec *t0)
+{
+	struct timespec t1;
+
+	clock_gettime(CLOCK_MONOTONIC, &t1);
+	return ((t1.tv_sec - t0->tv_sec) * 1000 +
+	    (t1.tv_nsec - t0->tv_nsec) / 1000000);
+}
+
 static void
 silence_meets_its_limit(void)
 {
-	static const char steps[] = "OCMRLE";
+	static const char steps[] = "OCHMRTLNBE";
 	struct timespec t0, t1;
 	size_t i;
 	long ms;
@@ -620,23 +630,32 @@ silence_meets_its_limit(void)
 }
 
 /* A thread that sends progress for a while would need its own clock: here the
- * fake floods, which must not move the end-of-message limit either. */
+ * fake floods, which must not move the limit of the whole command either. */
 static void
 progress_does_not_move_the_message_limit(void)
 {
+	static const char steps[] = "CHMRTLNBE";
+	struct timespec t0;
 	struct buf *b;
+	size_t k;
 	int i;
 
-	fakes();
-	b = &fake_says(&fb, 'E', 0, FAKE_SEND)->bytes;
-	for (i = 0; i < 20000; i++)
-		fake_check(milter_put(b, 'p', NULL, 0));
-	setup("", "timeout = { \"command=10s\" \"message=200ms\" }");
-	ask_mail("Q1");
-	ask_rcpt("r1@y.test");
-	T_OK(ask_message() == CHAIN_TEMPFAIL);
-	finish(true);
-	fakes_fini();
+	for (k = 0; steps[k] != '\0'; k++) {
+		fakes();
+		b = &fake_says(&fb, steps[k], 0, FAKE_SEND)->bytes;
+		for (i = 0; i < 20000; i++)
+			fake_check(milter_put(b, 'p', NULL, 0));
+		setup("", "timeout = { \"command=10s\" \"message=100ms\" }");
+		clock_gettime(CLOCK_MONOTONIC, &t0);
+		ask_helo();
+		ask_mail("Q1");
+		if (ask_rcpt("r1@y.test") == CHAIN_CONTINUE)
+			ask_message();
+		T_OK(got.verdict == CHAIN_TEMPFAIL);
+		T_OK(elapsed_ms(&t0) < 5000);
+		finish(true);
+		fakes_fini();
+	}
 
 	fakes();
 	b = &fake_says(&fb, 'R', 0, FAKE_SEND)->bytes;
@@ -810,16 +829,6 @@ a_milter_that_restarts_between_messages_is_found_again(void)
 	finish(false);
 	T_OK(fa.conns == 2);
 	fakes_fini();
-}
-
-static long
-elapsed_ms(const struct timespec *t0)
-{
-	struct timespec t1;
-
-	clock_gettime(CLOCK_MONOTONIC, &t1);
-	return ((t1.tv_sec - t0->tv_sec) * 1000 +
-	    (t1.tv_nsec - t0->tv_nsec) / 1000000);
 }
 
 static void
@@ -1000,7 +1009,7 @@ static const struct t_case cases[] = {
 	    forbidden_edits_are_failures },
 	{ "chain: bad negotiation is a failure", bad_negotiation_is_a_failure },
 	{ "chain: silence meets its limit", silence_meets_its_limit },
-	{ "chain: progress does not move the message's limit",
+	{ "chain: progress does not move the limit of the whole command",
 	    progress_does_not_move_the_message_limit },
 	{ "chain: answers byte by byte", byte_by_byte_is_the_same },
 	{ "chain: large bodies come in chunks and may be skipped",

@@ -36,6 +36,7 @@ struct fake {
 	int fd, stop[2];
 	pthread_t thread;
 	uint32_t version, actions, protocol;
+	struct milter_options offered;
 	const char *lists[MILTER_STAGES];
 	const char *raw_options; /* instead of a good answer to OPTNEG */
 	size_t raw_options_len;
@@ -113,6 +114,8 @@ fake_note(struct fake *f, const struct milter_packet *p)
 		return;
 	}
 	fake_check(buf_addf(&f->trace, "%c ", p->code));
+	if (p->code == 'O')
+		fake_check(milter_get_options(p, &f->offered));
 	if (p->code == 'C') {
 		fake_check(milter_get_connect(p, &k));
 		fake_check(buf_addf(&f->args, "C:%s/%c/%u/%s;", k.hostname,

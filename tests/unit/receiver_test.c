@@ -749,6 +749,11 @@ refusal_at_connect_lets_no_mail_through(void)
 	T_OK(asks("EHLO c\r\n", "250 HELP\r\n"));
 	T_OK(asks("MAIL FROM:<a@b.c>\r\n", "554 5.7.1 not you\r\n"));
 	T_OK(asks("QUIT\r\n", "221 "));
+	hang_up();
+	fake_answers[AT_CONNECT].verdict = CHAIN_TEMPFAIL;
+	fake_answers[AT_CONNECT].reply = "451-4.7.1 not\r\n451 4.7.1 now";
+	dial();
+	T_OK(wait_for("421-4.7.1 not\r\n421 4.7.1 now\r\n"));
 }
 
 static void

@@ -89,6 +89,8 @@ static const struct {
 	{ "milter \"access\" { on-failure = accept }",
 	    "may not have on-failure = accept" },
 	{ "milter \"x\" { }", "neither run nor endpoints" },
+	{ "milter \"virus\" { may = { add-rcpt, fly } }", "may: fly is none of" },
+	{ "milter \"virus\" { forbidden = maybe }", "forbidden" },
 	{ "milter \"x\" { endpoints = { \"foo\" } }", "foo is no endpoint" },
 	{ "milter \"x y\" { run = a }", "a milter needs a name" },
 	{ "listener \"l\" { policy = \"in\" }", "needs an address" },

@@ -1,0 +1,629 @@
+/* SPDX-License-Identifier: ISC */
+
+/* Rules of the protocol and of authorisation that docs/milter.md lists. */
+
+#include "tests/unit/chain_lib.h"
+
+static const char *
+text(const struct buf *b)
+{
+	return (b->data != NULL ? b->data : "");
+}
+
+/* eom - what the fake sends at the end of message, before its verdict */
+static struct buf *
+eom(struct fake *f)
+{
+	return (&fake_says(f, 'E', 0, FAKE_SEND)->bytes);
+}
+
+static void
+add(struct buf *b, char code, const char *s1, const char *s2)
+{
+	const char *const s[] = { s1, s2 };
+
+	fake_check(milter_put_strings(b, code, s, s2 != NULL ? 2 : 1));
+}
+
+static void
+reply(struct buf *b, char code)
+{
+	fake_check(milter_put(b, code, NULL, 0));
+}
+
+/* pass - one message of one recipient, as far as it goes */
+static enum chain_verdict
+pass(const char *id)
+{
+	ask_mail(id);
+	if (ask_rcpt("r1@y.test") != CHAIN_CONTINUE)
+		return (got.verdict);
+	ask_data();
+	return (ask_message());
+}
+
+static bool
+has_field(const char *name, const char *value)
+{
+	size_t i;
+
+	for (i = 0; i < msg.n_fields; i++)
+		if (strcmp(msg.fields[i].name, name) == 0)
+			return (strcmp(msg.fields[i].value, value) == 0);
+	return (false);
+}
+
+static void
+everything_is_offered(void)
+{
+	fakes();
+	setup("", NULL);
+	T_OK(pass("Q1") == CHAIN_CONTINUE);
+	finish(false);
+	T_OK(fa.offered.version == 6 && fa.offered.actions == 0x1ff &&
+	    fa.offered.protocol == 0x1fffff);
+	fakes_fini();
+}
+
+/* rspamd asks for all no-reply bits, and for some that nobody knows. */
+static void
+bits_not_offered_are_borne(void)
+{
+	static const char raw[] = "\0\0\0\15O\0\0\0\6\0\0\1\377\260\17\360\200";
+
+	fakes();
+	fa.protocol = 0xff080;
+	fa.raw_options = raw;
+	fa.raw_options_len = sizeof(raw) - 1;
+	setup("", "");
+	ask_helo();
+	T_OK(pass("Q1") == CHAIN_CONTINUE);
+	finish(true);
+	T_STR(
+	    text(&fa.trace), "O|DC C H DM M DR R DT T L L L L DN N B DE E|Q ");
+	fakes_fini();
+}
+
+static void
+each_version_gets_what_it_knows(void)
+{
+	static const char *const traces[] = {
+		[2] = "O|DC C|H|DM M|DR R|L L L L DN N B DE E|Q ",
+		[3] = "O|DC C|H|U|DM M|DR R|L L L L DN N B DE E|Q ",
+		[4] = "O|DC C|H|U|DM M|DR R|DT T|L L L L DN N B DE E|Q ",
+		[5] = "O|DC C|H|U|DM M|DR R|DT T|L L L L DN N B DE E|Q ",
+		[6] = "O|DC C|H|U|DM M|DR R|DT T|L L L L DN N B DE E|Q ",
+	};
+	uint32_t v;
+
+	for (v = 2; v <= 6; v++) {
+		fakes();
+		fa.version = v;
+		setup("early = yes", NULL);
+		ask_connect();
+		ask_helo();
+		ASK(chain_unknown(chain, "FOO", on_answer, NULL));
+		T_OK(pass("Q1") == CHAIN_CONTINUE);
+		finish(false);
+		T_STR(text(&fa.trace), traces[v]);
+		fakes_fini();
+	}
+}
+
+static void
+clients_are_shown_by_family(void)
+{
+	static const struct {
+		const char *addr, *want;
+	} rows[] = {
+		{ "192.0.2.7", "C:c.test/4/4711/192.0.2.7;" },
+		{ "2001:db8::7", "C:c.test/6/4711/2001:db8::7;" },
+		{ "", "C:c.test/U/0/;" },
+	};
+	size_t i;
+
+	for (i = 0; i < 3; i++) {
+		fakes();
+		setup("", NULL);
+		facts.client_addr = rows[i].addr;
+		T_OK(pass("Q1") == CHAIN_CONTINUE);
+		finish(false);
+		T_OK(strncmp(text(&fa.args), rows[i].want,
+		         strlen(rows[i].want)) == 0);
+		fakes_fini();
+	}
+}
+
+static void
+addresses_pass_as_they_came(void)
+{
+	static const char *const args[] = { "NOTIFY=NEVER",
+		"ORCPT=rfc822;a@b" };
+
+	fakes();
+	setup("", NULL);
+	ASK(chain_mail(chain, "Q1", "", NULL, 0, on_answer, NULL));
+	T_OK(ASK(chain_rcpt(chain, "j\303\266@y.test", args, 2, NULL, NULL,
+	         on_answer, NULL)) == CHAIN_CONTINUE);
+	finish(false);
+	T_OK(strstr(text(&fa.args),
+	         "M:<>;R:<j\303\266@y.test>:NOTIFY=NEVER:ORCPT=rfc822;a@b;") !=
+	    NULL);
+	fakes_fini();
+}
+
+static void
+empty_messages_have_no_header_or_body_packet(void)
+{
+	fakes();
+	setup("", NULL);
+	message_fini(&msg);
+	env_fini(&env);
+	setup_message("");
+	while (msg.n_fields > 1)
+		message_del(&msg, 1);
+	T_OK(pass("Q1") == CHAIN_CONTINUE);
+	finish(false);
+	T_STR(text(&fa.trace), "O|DC C DM M DR R|DT T DN N DE E|Q ");
+	fakes_fini();
+}
+
+static void
+a_body_with_nul_passes(void)
+{
+	static const char body[] = "a\0b\r\n";
+
+	fakes();
+	setup("", NULL);
+	msg.mem.len = 0;
+	T_OK(buf_add(&msg.mem, body, 5) == 0);
+	msg.body = msg.mem.data;
+	msg.body_len = 5;
+	T_OK(pass("Q1") == CHAIN_CONTINUE);
+	finish(false);
+	T_OK(fa.body.len == 5 && memcmp(fa.body.data, body, 5) == 0);
+	fakes_fini();
+}
+
+static void
+lists_of_macros_are_bounded(void)
+{
+	static char raw[8192], list[4096];
+	struct buf b = BUF_INIT(8192);
+	struct milter_options o = { 6, 0x1ff, 0, { [MILTER_AT_RCPT] = list } };
+	size_t i, n = 0;
+
+	for (i = 0; i < 300; i++)
+		n += (size_t)snprintf(
+		    list + n, sizeof(list) - n, "%s", i < 80 ? "j " : "{no} ");
+	snprintf(list + n, sizeof(list) - n, "{mail_addr}");
+	fakes();
+	fake_check(milter_put_options(&b, &o));
+	memcpy(raw, b.data, b.len);
+	memcpy(raw + b.len, "\0\0\0\7i\0", 6); /* a stage nobody knows */
+	n = b.len + 6 - 4;
+	raw[2] = (char)(n >> 8);
+	raw[3] = (char)n;
+	fa.raw_options = raw;
+	fa.raw_options_len = b.len + 6;
+	setup("", NULL);
+	T_OK(pass("Q1") == CHAIN_CONTINUE);
+	finish(false);
+	T_OK(strstr(text(&fa.macros), "R(j=mx.test,j=mx.test") != NULL);
+	T_OK(strstr(text(&fa.macros), "j=mx.test)T(i=Q1)") != NULL);
+	buf_fini(&b);
+	fakes_fini();
+}
+
+static void
+skip_means_something_at_three_commands(void)
+{
+	static const char steps[] = "CHMRTLNBE";
+	size_t i;
+
+	for (i = 0; steps[i] != '\0'; i++) {
+		fakes();
+		fb.protocol = MILTER_CAN_SKIP;
+		fake_reply(&fb, steps[i], 1, 's');
+		setup("", "");
+		ask_helo();
+		ask_mail("Q1");
+		if (ask_rcpt("r1@y.test") == CHAIN_CONTINUE &&
+		    ask_rcpt("r2@y.test") == CHAIN_CONTINUE)
+			ask_message();
+		T_OK((got.verdict == CHAIN_CONTINUE) ==
+		    (strchr("RLB", steps[i]) != NULL));
+		finish(true);
+		if (steps[i] == 'R') /* the second is not shown */
+			T_OK(fb.seen['R'] == 1 && fb.seen['E'] == 1);
+		fakes_fini();
+	}
+}
+
+/* What breaks the protocol is not used again in this session; a connection that
+ * ended is made anew for the next message. */
+static void
+a_liar_is_not_asked_again(void)
+{
+	int lie;
+
+	for (lie = 0; lie < 2; lie++) {
+		fakes();
+		if (lie)
+			fake_reply(&fb, 'R', 1, 'Z');
+		else
+			fake_says(&fb, 'R', 1, FAKE_CLOSE);
+		setup("", "");
+		T_OK(pass("Q1") == CHAIN_TEMPFAIL);
+		T_OK(pass("Q2") == (lie ? CHAIN_TEMPFAIL : CHAIN_CONTINUE));
+		chain_free(&chain);
+		chain = chain_new(engine, settings, 0, &facts);
+		T_OK(pass("Q3") == CHAIN_CONTINUE);
+		finish(true);
+		T_OK(fb.conns == (lie ? 2 : 3));
+		fakes_fini();
+	}
+}
+
+static void
+replies_that_nobody_asked_for_are_lies(void)
+{
+	static const char cmds[] = "DRA";
+	size_t i;
+
+	for (i = 0; cmds[i] != '\0'; i++) {
+		fakes();
+		fb.protocol = cmds[i] == 'R' ? MILTER_NR_RCPT : 0;
+		fake_reply(&fb, cmds[i], 1, 'c');
+		setup("", "");
+		ask_helo();
+		if (cmds[i] == 'A') {
+			ask_mail("Q0");
+			T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE);
+			chain_abort(chain);
+		}
+		T_OK(pass("Q1") == CHAIN_TEMPFAIL);
+		T_STR(got.milter, "b");
+		finish(true);
+		fakes_fini();
+	}
+}
+
+static void
+two_verdicts_are_one_too_many(void)
+{
+	struct buf *b;
+
+	fakes();
+	b = eom(&fb);
+	add(b, 'h', "X-S", "1");
+	reply(b, 'c');
+	reply(b, 'c');
+	setup("", "");
+	T_OK(pass("Q1") == CHAIN_TEMPFAIL);
+	T_OK(!msg.header_changed);
+	finish(true);
+	fakes_fini();
+}
+
+static void
+after_a_verdict_nothing_more_is_sent(void)
+{
+	fakes(); /* the first milter refuses: the second hears ABORT only */
+	fake_reply(&fa, 'E', 0, 'r');
+	setup("", "");
+	T_OK(pass("Q1") == CHAIN_REJECT);
+	finish(true);
+	T_STR(text(&fb.trace), "O|DC C DM M DR R|A Q ");
+	T_STR(text(&fa.trace), "O|DC C DM M DR R|DT T L L L L DN N B DE E|Q ");
+	fakes_fini();
+
+	fakes(); /* accepted at RCPT, and at MAIL */
+	fake_reply(&fb, 'R', 1, 'a');
+	fake_reply(&fb, 'M', 2, 'a');
+	setup("", "early = yes");
+	T_OK(pass("Q1") == CHAIN_CONTINUE);
+	T_OK(pass("Q2") == CHAIN_CONTINUE);
+	finish(true);
+	T_STR(text(&fb.trace), "O|DC C DM M|DR R|DM M|Q ");
+	fakes_fini();
+
+	fakes(); /* discarded at RCPT: libmilter still has it open */
+	fake_reply(&fb, 'R', 1, 'd');
+	setup("", "");
+	T_OK(pass("Q1") == CHAIN_DISCARD);
+	T_OK(pass("Q2") == CHAIN_CONTINUE);
+	finish(true);
+	T_STR(text(&fb.trace),
+	    "O|DC C DM M DR R|A DM M DR R|DT T L L L L DN N B DE E|Q ");
+	fakes_fini();
+}
+
+static void
+rset_at_any_point_is_one_abort(void)
+{
+	int i;
+
+	fakes();
+	setup("early = yes", "");
+	ask_connect();
+	ask_helo();
+	for (i = 0; i < 4; i++) {
+		ask_mail("Q1");
+		if (i > 0)
+			T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE);
+		if (i > 1)
+			ask_rcpt("r2@y.test");
+		if (i > 2)
+			ask_data();
+		chain_abort(chain);
+		chain_abort(chain);
+	}
+	T_OK(pass("Q2") == CHAIN_CONTINUE && got.verdict == CHAIN_CONTINUE);
+	ask_helo(); /* a second EHLO, amid a message */
+	ask_mail("Q3");
+	ask_rcpt("r1@y.test");
+	ask_helo();
+	finish(true);
+	T_OK(fa.seen['A'] == 5 && fb.seen['A'] == 4);
+	T_OK(fa.seen['H'] == 3 && fa.conns == 1);
+	fakes_fini();
+}
+
+static void
+pieces_of_a_body_need_not_be_neighbours(void)
+{
+	struct buf *b;
+
+	fakes();
+	b = eom(&fa);
+	fake_check(milter_put(b, 'b', "one\r", 4));
+	add(b, 'h', "X-S", "1");
+	fake_check(milter_put(b, 'b', "\ntwo", 4));
+	reply(b, 'c');
+	setup("", NULL);
+	T_OK(pass("Q1") == CHAIN_CONTINUE);
+	T_OK(msg.body_len == 10 && memcmp(msg.body, "one\r\ntwo\r\n", 10) == 0);
+	T_OK(has_field("X-S", " 1"));
+	finish(false);
+	fakes_fini();
+}
+
+/* The edits of one that runs beside a slower one outlive its connection. */
+static void
+edits_outlive_the_connection(void)
+{
+	struct buf *b;
+
+	fakes();
+	fa.actions = 0;
+	fa.eom_delay_ms = 200;
+	fb.protocol = MILTER_LEADING_SPACE;
+	b = &fake_says(&fb, 'E', 0, FAKE_SEND_CLOSE)->bytes;
+	add(b, 'h', "X-S", "1");
+	reply(b, 'c');
+	setup("", "");
+	T_OK(pass("Q1") == CHAIN_CONTINUE);
+	T_OK(has_field("X-S", "1"));
+	finish(true);
+	fakes_fini();
+}
+
+static void
+edits_never_outgrow_what_others_take(void)
+{
+	static char big[400000];
+	struct buf *b;
+	int i;
+
+	memset(big, 'x', sizeof(big) - 1);
+	fakes(); /* a reason and an ENVID as long as packets allow */
+	b = &fake_says(&fa, 'E', 1, FAKE_SEND)->bytes;
+	big[60000] = '\0';
+	add(b, 'q', big, NULL);
+	memcpy(big, "ENVID=", 6);
+	add(b, 'e', "n@x.test", big);
+	reply(b, 'c');
+	memset(big, 'x', sizeof(big) - 1);
+	b = &fake_says(&fa, 'E', 2, FAKE_SEND)->bytes;
+	for (i = 0; i < 600; i++) { /* more recipients than an envelope takes */
+		memset(big, 'x', 998);
+		big[snprintf(big, 10, "%d", i)] = 'x';
+		big[998] = '\0';
+		add(b, '+', big, NULL);
+	}
+	reply(b, 'c');
+	/* a field that no other milter could be shown */
+	memset(big, 'x', sizeof(big) - 1);
+	big[64900] = '\0';
+	b = &fake_says(&fa, 'E', 3, FAKE_SEND)->bytes;
+	add(b, 'h',
+	    "X-A-name-that-is-long-and-longer-and-so-long-that-both-do-"
+	    "not-fit-into-one-packet-any-more-for-sure-as-they-should",
+	    big);
+	reply(b, 'c');
+	setup("may = { all }", "");
+	T_OK(pass("Q1") == CHAIN_CONTINUE && got.quarantine);
+	T_OK(strlen(env.envid) == 0);
+	T_STR(env.sender, "n@x.test");
+	T_OK(strlen(got.reason) < sizeof(got.reason) && got.reason[0] == 'x');
+	T_OK(pass("Q2") == CHAIN_TEMPFAIL && env.n_rcpts == 2);
+	T_STR(got.milter, "a");
+	T_OK(pass("Q3") == CHAIN_TEMPFAIL);
+	T_STR(got.milter, "a");
+	finish(true);
+	fakes_fini();
+}
+
+static void
+recipients_are_added_with_leave_only(void)
+{
+	static const struct {
+		const char *opts;
+		enum chain_verdict verdict;
+		size_t n_rcpts;
+		bool field;
+	} rows[] = {
+		{ "", CHAIN_TEMPFAIL, 2, false },
+		{ "on-failure = accept", CHAIN_CONTINUE, 2, false },
+		{ "forbidden = drop", CHAIN_CONTINUE, 2, true },
+		{ "may = { add-rcpt, add-header }", CHAIN_CONTINUE, 3, true },
+		{ "may = { add-rcpt }", CHAIN_TEMPFAIL, 2, false },
+		{ "may = { add-rcpt } forbidden = drop", CHAIN_CONTINUE, 3,
+		    false },
+		{ "may = { all }", CHAIN_CONTINUE, 3, true },
+		{ "may = { } forbidden = drop", CHAIN_CONTINUE, 2, false },
+	};
+	struct buf *b;
+	size_t i;
+
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		fakes();
+		b = eom(&fb);
+		add(b, 'h', "X-S", "1");
+		add(b, i % 2 == 0 ? '2' : '+', "new@y.test", NULL);
+		reply(b, 'c');
+		setup("", rows[i].opts);
+		if (pass("Q1") != rows[i].verdict)
+			printf("# row %zu\n", i);
+		T_OK(got.verdict == rows[i].verdict);
+		T_OK(env.n_rcpts == rows[i].n_rcpts);
+		T_OK(has_field("X-S", " 1") == rows[i].field);
+		finish(true);
+		fakes_fini();
+	}
+}
+
+/* However the authoriser fails, nobody is authorised. */
+static void
+a_failed_authoriser_authorises_nobody(void)
+{
+	static const char *const actions[] = { "tempfail", "reject",
+		"quarantine", "shutdown" };
+	static const char steps[] = "OCHMR";
+	char opts[100];
+	size_t i, k;
+	int act;
+
+	for (i = 0; i < 4; i++)
+		for (k = 0; steps[k] != '\0'; k++)
+			for (act = 0; act < 2; act++) {
+				fakes();
+				fake_says(&fa, steps[k], 0,
+				    act == 0 ? FAKE_CLOSE : FAKE_SILENT);
+				snprintf(opts, sizeof(opts),
+				    "on-failure = %s timeout = { "
+				    "\"connect=50ms\" \"command=50ms\" }",
+				    actions[i]);
+				setup(opts, "");
+				ask_helo();
+				ask_mail("Q1");
+				T_OK((ask_rcpt("r1@y.test") ==
+				         CHAIN_CONTINUE) == (i == 2));
+				T_OK(!got.authorised);
+				finish(true);
+				fakes_fini();
+			}
+}
+
+static void
+a_yes_is_for_that_recipient_of_that_message(void)
+{
+	fakes(); /* it dies after the first recipient */
+	fake_says(&fa, 'R', 2, FAKE_CLOSE);
+	setup("", "");
+	ask_mail("Q1");
+	T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && got.authorised);
+	T_OK(ask_rcpt("r2@y.test") == CHAIN_TEMPFAIL && !got.authorised);
+	T_OK(ask_rcpt("r3@y.test") == CHAIN_TEMPFAIL && !got.authorised);
+	finish(true);
+	fakes_fini();
+
+	fakes(); /* accept at MAIL is for one message */
+	fake_reply(&fa, 'M', 1, 'a');
+	fa.protocol = MILTER_NO_RCPT;
+	setup("early = yes", "");
+	ask_mail("Q1");
+	T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && got.authorised);
+	chain_abort(chain);
+	ask_mail("Q2");
+	T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && !got.authorised);
+	finish(true);
+	fakes_fini();
+
+	fakes(); /* and a recipient that the server refuses gets none */
+	fa.protocol = MILTER_RCPT_REJECTED;
+	setup("", "");
+	ask_mail("Q1");
+	ASK(chain_rcpt(chain, "no@y.test", NULL, 0, NULL, "550 5.1.1 no",
+	    on_answer, NULL));
+	T_OK(!got.authorised);
+	finish(true);
+	fakes_fini();
+}
+
+/* Asked at once or with the first recipient (design 5.2). */
+static void
+verdicts_show_at_once_or_at_rcpt(void)
+{
+	int early;
+
+	for (early = 0; early < 2; early++) {
+		fakes();
+		fake_reply(&fb, 'C', 0, 'r');
+		setup("", early ? "early = yes" : "");
+		T_OK(ask_connect() == (early ? CHAIN_REJECT : CHAIN_CONTINUE));
+		if (early)
+			T_STR(got.reply, "554 5.7.1 Command rejected");
+		T_OK(ask_helo() == (early ? CHAIN_REJECT : CHAIN_CONTINUE));
+		ask_mail("Q1");
+		T_OK(ask_rcpt("r1@y.test") == CHAIN_REJECT);
+		ask_mail("Q2"); /* and from then on at once */
+		T_OK(got.verdict == CHAIN_REJECT);
+		finish(true);
+		T_OK(fb.conns == 1);
+		fakes_fini();
+	}
+}
+
+static const struct t_case cases[] = {
+	{ "rules: every bit is offered, version 6", everything_is_offered },
+	{ "rules: protocol bits not offered are borne",
+	    bits_not_offered_are_borne },
+	{ "rules: versions 2 to 6 get what they know",
+	    each_version_gets_what_it_knows },
+	{ "rules: clients are shown by family", clients_are_shown_by_family },
+	{ "rules: addresses and arguments pass as they came",
+	    addresses_pass_as_they_came },
+	{ "rules: empty messages have no header or body packet",
+	    empty_messages_have_no_header_or_body_packet },
+	{ "rules: a body with NUL passes", a_body_with_nul_passes },
+	{ "rules: lists of macros are bounded", lists_of_macros_are_bounded },
+	{ "rules: skip at RCPT, header and body, a lie elsewhere",
+	    skip_means_something_at_three_commands },
+	{ "rules: a liar is not asked again in the session",
+	    a_liar_is_not_asked_again },
+	{ "rules: replies to D, A and no-reply commands are lies",
+	    replies_that_nobody_asked_for_are_lies },
+	{ "rules: two verdicts are one too many",
+	    two_verdicts_are_one_too_many },
+	{ "rules: after a verdict nothing more is sent",
+	    after_a_verdict_nothing_more_is_sent },
+	{ "rules: RSET and EHLO at any point are one ABORT",
+	    rset_at_any_point_is_one_abort },
+	{ "rules: pieces of a body need not be neighbours",
+	    pieces_of_a_body_need_not_be_neighbours },
+	{ "rules: edits outlive the connection", edits_outlive_the_connection },
+	{ "rules: edits never outgrow what others take",
+	    edits_never_outgrow_what_others_take },
+	{ "authorisation: recipients are added with leave only",
+	    recipients_are_added_with_leave_only },
+	{ "authorisation: none from an authoriser that failed",
+	    a_failed_authoriser_authorises_nobody },
+	{ "authorisation: a yes is for that recipient of that message",
+	    a_yes_is_for_that_recipient_of_that_message },
+	{ "verdicts: at once, or at the first RCPT",
+	    verdicts_show_at_once_or_at_rcpt },
+};
+
+T_MAIN(cases)
