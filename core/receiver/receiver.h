@@ -120,12 +120,13 @@ struct session {
 	char *refused; /* a session that gets no mail through: reply */
 	bool discard;  /* CONNECT or HELO was answered "discard" */
 	unsigned errors, commands;
-	uint64_t data_bytes;   /* that came for this message, kept or not */
+	uint64_t data_bytes; /* that came for this message, kept or not */
 	uint64_t chunk_size, chunk_left;
 	bool chunk_last;
 	const char *chunk_bad; /* reply that a refused BDAT chunk gets */
 
 	uint64_t deadline_ms; /* monotonic; 0 none */
+	uint64_t asked_ms;    /* since when a command is waited for */
 	uint64_t timer_ms;    /* when the timer goes off; 0 not set */
 	uint64_t begin_ms, data_begin_ms;
 

@@ -164,10 +164,12 @@ step(struct session *s)
 		s->mode = IN_COMMANDS;
 		return (true);
 	}
-	if (len > 0 && line[len - 1] == '\r')
-		len--;
 	s->commands++;
-	command_run(s, line, len);
+	s->asked_ms = 0;
+	if (len == 0 || line[len - 1] != '\r')
+		session_reply(s, "500 5.5.2 Command does not end in CRLF");
+	else
+		command_run(s, line, len - 1);
 	return (true);
 }
 
@@ -237,16 +239,23 @@ set_deadline(struct session *s)
 	uint64_t now, total;
 
 	if (s->wait == WAIT_CHAIN) {
+		s->asked_ms = 0;
 		s->deadline_ms = 0; /* the engine has its budgets */
 		return;
 	}
-	if (s->wait != WAIT_NOTHING || s->lingering)
-		return;
-	now = now_ms();
-	if (s->mode != IN_DATA && s->mode != IN_CHUNK) {
-		s->deadline_ms = now + l->command_ms;
+	if (s->wait != WAIT_NOTHING || s->lingering) {
+		s->asked_ms = 0;
 		return;
 	}
+	now = now_ms();
+	if (s->mode != IN_DATA && s->mode != IN_CHUNK) {
+		/* Of the whole line: a byte now and then gains no time. */
+		if (s->asked_ms == 0)
+			s->asked_ms = now;
+		s->deadline_ms = s->asked_ms + l->command_ms;
+		return;
+	}
+	s->asked_ms = 0;
 	s->deadline_ms = now + l->data_ms;
 	total = s->data_begin_ms + l->data_total_ms;
 	if (s->deadline_ms > total)

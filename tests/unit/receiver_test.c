@@ -827,6 +827,26 @@ limits_hold(void)
 	}
 	begin("command-time = 1s");
 	T_OK(wait_for("421 4.4.2 "));
+	/* a byte now and then gains no time, nor does a line without end */
+	begin("command-time = 1s");
+	for (int i = 0; i < 10 && !at_end; i++) {
+		say_n("N", 1);
+		turns(200);
+	}
+	T_OK(strstr(got, "421 4.4.2 ") != NULL);
+	begin("command-time = 1s");
+	for (int i = 0; i < 4000; i++)
+		say_n("N", 1);
+	for (int i = 0; i < 10 && !at_end; i++) {
+		say_n("N", 1);
+		turns(200);
+	}
+	T_OK(strstr(got, "421 4.4.2 ") != NULL);
+	begin("command-time = 1s");
+	for (int i = 0; i < 8; i++) {
+		T_OK(asks("NOOP\r\n", "250 "));
+		turns(200);
+	}
 }
 
 static void
@@ -854,6 +874,10 @@ bad_commands_are_answered_properly(void)
 	T_OK(asks(text, "500 5.5.2 Line too long\r\n"));
 	T_OK(asks("NOOP\r\n", "250 2.0.0 OK\r\n"));
 	T_OK(strncmp(got, "250", 3) == 0);
+	T_OK(asks("NOOP\n", "500 5.5.2 "));
+	T_OK(asks("\n", "500 5.5.2 "));
+	T_OK(asks("NO\rOP\r\n", "500 5.5.2 "));
+	T_OK(asks("NOOP\r\r\n", "500 5.5.2 "));
 	begin("");
 	T_OK(asks("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "554 5.5.1 "));
 	T_OK(wait_end());
