@@ -156,14 +156,16 @@ site_trouble(
     struct queue *q, struct handout *h, struct entry *e, const char *reply)
 {
 	struct site *s = h->site;
+	uint64_t at;
 
 	site_failed(q, s, h->gen, reply);
 	entry_set_reason(e, reply);
 	if (e->attempts < UINT16_MAX)
 		e->attempts++;
-	spool_put_deferred(q->spool, e->seq,
-	    s->timer.pos != 0 ? s->timer.at_ms : queue_now_ms(), e->attempts,
-	    reply);
+	at = s->timer.pos != 0 ? s->timer.at_ms : queue_now_ms();
+	if (at > entry_expire_at(q, e)) /* as in entry_defer() */
+		at = entry_expire_at(q, e);
+	spool_put_deferred(q->spool, e->seq, at, e->attempts, reply);
 	if ((e->flags & E_HELD) == 0)
 		site_add_job(q, s, e);
 	entry_defer_flag(q, e, (e->flags & E_HELD) == 0);

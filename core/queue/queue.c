@@ -98,7 +98,7 @@ on_found(void *arg, struct spool_found *f)
 	if (queue_now_ms() > e->arrival_ms + q->c->settings->queue.warn_ms)
 		e->flags |= E_WARNED;
 	/* A try beyond the expiry: it was released from hold since. */
-	if (e->next_ms > e->arrival_ms + q->c->settings->queue.expire_ms)
+	if (e->next_ms > entry_expire_at(q, e))
 		e->since_ms = e->next_ms;
 	entry_set_reason(e, f->last_reply);
 	entry_defer_flag(q, e, e->attempts > 0 && !f->held);

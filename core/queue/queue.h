@@ -272,7 +272,9 @@ size_t sites_wake_host(struct queue *, const char *host);
 uint64_t backoff_ms(
     unsigned attempts, uint64_t min_ms, uint64_t max_ms, uint32_t random);
 void entry_schedule(struct queue *, struct entry *); /* set its timer */
-void entry_expand(struct queue *, struct entry *);   /* recipients to sites */
+/* entry_expire_at - Unix ms when it is returned */
+uint64_t entry_expire_at(const struct queue *, const struct entry *);
+void entry_expand(struct queue *, struct entry *); /* recipients to sites */
 /* entry_route_again - routes that were only in memory are gone */
 void entry_route_again(struct queue *, struct entry *);
 void entry_run_due(struct queue *, uint64_t now);

@@ -18,7 +18,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { DUE_PER_PASS = 1000 };
+enum {
+	DUE_PER_PASS = 1000,
+	UNTOLD_MS = 60000 /* a sender that could not be told is told then */
+};
 
 /*
  * backoff_ms - doubles from min to max; up to a quarter is taken off at
@@ -40,12 +43,17 @@ backoff_ms(unsigned attempts, uint64_t min, uint64_t max, uint32_t random)
 }
 
 static uint64_t
-expire_at(const struct queue *q, const struct entry *e)
+lifetime(const struct queue *q, const struct entry *e)
 {
 	const struct queue_conf *c = &q->c->settings->queue;
 
-	return (e->since_ms +
-	    ((e->flags & E_NULL) != 0 ? c->bounce_expire_ms : c->expire_ms));
+	return ((e->flags & E_NULL) != 0 ? c->bounce_expire_ms : c->expire_ms);
+}
+
+uint64_t
+entry_expire_at(const struct queue *q, const struct entry *e)
+{
+	return (e->since_ms + lifetime(q, e));
 }
 
 static uint64_t
@@ -63,7 +71,7 @@ entry_schedule(struct queue *q, struct entry *e)
 		heap_del(&q->entry_heap, &e->timer);
 		return;
 	}
-	at = expire_at(q, e);
+	at = entry_expire_at(q, e);
 	if ((e->flags & (E_WARNED | E_NULL)) == 0 && warn_at(q, e) < at)
 		at = warn_at(q, e);
 	if (e->flights > 0 && at < (now = queue_now_ms()) + 1000)
@@ -104,6 +112,9 @@ entry_defer(struct queue *q, struct entry *e, const char *reply)
 	e->next_ms = now +
 	    backoff_ms(
 	        e->attempts, c->retry_min_ms, c->retry_max_ms, queue_random());
+	/* A try beyond the expiry means "released" after a restart. */
+	if (e->next_ms > entry_expire_at(q, e))
+		e->next_ms = entry_expire_at(q, e);
 	spool_put_deferred(q->spool, e->seq, e->next_ms, e->attempts, reply);
 }
 
@@ -337,9 +348,12 @@ late(struct queue *q, struct entry *e, bool expired)
 static void
 due(struct queue *q, struct entry *e, uint64_t now)
 {
-	if (now >= expire_at(q, e))
+	if (now >= entry_expire_at(q, e)) {
 		late(q, e, true);
-	else if ((e->flags & (E_WARNED | E_NULL)) == 0 &&
+		/* No room for the bounce, it seems: not at once again. */
+		if (e->left > 0 && e->flights == 0 && (e->flags & E_HELD) == 0)
+			e->since_ms = now + UNTOLD_MS - lifetime(q, e);
+	} else if ((e->flags & (E_WARNED | E_NULL)) == 0 &&
 	    now >= warn_at(q, e)) {
 		e->flags |= E_WARNED;
 		late(q, e, false);

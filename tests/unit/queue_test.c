@@ -567,6 +567,33 @@ what_was_long_in_hold_is_tried_not_returned(void)
 	rig_end(&r);
 }
 
+/* A last try planned beyond the expiry looked like a release from hold, and
+ * each restart gave the message another life. */
+static void
+a_restart_does_not_prolong_a_message(void)
+{
+	static const enum outcome whats[] = { OUTCOME_DEFER, OUTCOME_SITE };
+	char asked[256] = "";
+	struct delivery d;
+	struct rig r;
+	unsigned i;
+
+	for (i = 0; i < 2; i++) {
+		rig_start(&r,
+		    "warn-after = 1d expire = 2s retry-min = 5s retry-max = "
+		    "20s");
+		T_OK(rig_submit(&r, ID1, "b@dest.test", "dest.test") == 0);
+		T_OK(rig_deliver(&r, 1500, &d) == 0);
+		rig_outcome(&r, &d, whats[i], "450 4.2.0 later");
+		delivery_fini(&d);
+		T_OK(rig_says(&r, "queue list", "\"attempts\":1"));
+		rig_again(&r);
+		T_OK(rig_route(&r, asked, "back.test") == 0);
+		T_STR(asked, "a@example.org");
+		rig_end(&r);
+	}
+}
+
 static const struct t_case cases[] = {
 	{ "accepts and delivers", accepts_and_delivers },
 	{ "groups the recipients of one site",
@@ -596,6 +623,8 @@ static const struct t_case cases[] = {
 	    an_answer_to_the_process_before_is_void },
 	{ "what was long in hold is tried, not returned",
 	    what_was_long_in_hold_is_tried_not_returned },
+	{ "a restart does not prolong a message",
+	    a_restart_does_not_prolong_a_message },
 };
 
 T_MAIN(cases)
