@@ -45,6 +45,7 @@ struct relay {
 	LIST_HEAD(, session) sessions;
 	TAILQ_HEAD(session_list, session) idle;           /* oldest first */
 	TAILQ_HEAD(, session) idle_by_key[RELAY_BUCKETS]; /* newest first */
+	struct session *ticked; /* session_tick() looks at it next */
 	size_t n_sessions, n_idle;
 	struct event *tick;
 	uint64_t next_ref; /* of questions to lookup */

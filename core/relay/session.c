@@ -60,6 +60,8 @@ session_free(struct session *s)
 		leave_idle(s);
 	if (s->job != NULL)
 		s->job->session = NULL;
+	if (s->relay->ticked == s)
+		s->relay->ticked = LIST_NEXT(s, all);
 	LIST_REMOVE(s, all);
 	s->relay->n_sessions--;
 	if (s->rd != NULL)
@@ -330,12 +332,12 @@ expired(struct session *s)
 void
 session_tick(struct relay *r, uint64_t now)
 {
-	struct session *s, *next;
+	struct session *s;
 
-	/* Whatever a session's end begins is put at the head of the list, and
-	 * ends no other session. */
-	for (s = LIST_FIRST(&r->sessions); s != NULL; s = next) {
-		next = LIST_NEXT(s, all);
+	/* Whatever a session's end begins is put at the head of the list; it
+	 * may end another session, which then moves ticked on. */
+	for (s = LIST_FIRST(&r->sessions); s != NULL; s = r->ticked) {
+		r->ticked = LIST_NEXT(s, all);
 		if (s->deadline_ms <= now)
 			expired(s);
 	}

@@ -15,6 +15,7 @@
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -608,6 +609,42 @@ asks_lookup_and_tries_the_next_address(void)
 	hop_end();
 }
 
+/* The time limit of one connection ends another one, which is next in line: an
+ * idle one that must give its descriptor. */
+static void
+out_of_descriptors_an_idle_connection_makes_room(void)
+{
+	static const char *const script[] = { EHLO, "<MAIL", "<RCPT", "<DATA",
+		">250 ok\r\n250 ok\r\n354 go", ".", ">250 kept", "?", "!", EHLO,
+		"<MAIL", "<RCPT", "<DATA", ">250 ok\r\n250 ok\r\n354 go", ".",
+		">250 kept", NULL };
+	struct sockaddr_in in = { .sin_family = AF_INET };
+	struct rlimit limit, tight;
+	int mute = socket(AF_INET, SOCK_STREAM, 0), i;
+
+	hop_start(script);
+	in.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1);
+	in.sin_port = htons(hop.port);
+	T_OK(bind(mute, (struct sockaddr *)&in, sizeof(in)) == 0);
+	T_OK(listen(mute, 5) == 0);
+	deliver(1, one);
+	pass(1);
+	lookup_status = 0;
+	deliver_to(2, "x.test", "x\r\n", one, 0, false);
+	for (i = 0; i < 10; i++)
+		pass(1);
+	T_OK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+	tight = limit;
+	tight.rlim_cur = (rlim_t)(i = dup(0));
+	(void)close(i);
+	T_OK(setrlimit(RLIMIT_NOFILE, &tight) == 0);
+	pass(2);
+	T_OK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+	T_STR(outcomes, "1.0=+ 250 kept\n2.0=+ 250 kept\n");
+	hop_end();
+	(void)close(mute);
+}
+
 static void
 calls_back_what_has_not_begun(void)
 {
@@ -736,6 +773,8 @@ static const struct t_case cases[] = {
 	    calls_back_what_has_not_begun },
 	{ "large content leaves whole", large_content_leaves_whole },
 	{ "a stop finishes, defers and says QUIT", ends_gracefully },
+	{ "out of descriptors an idle connection makes room",
+	    out_of_descriptors_an_idle_connection_makes_room },
 	{ "without a queue all is dropped", drops_all_when_the_queue_is_gone },
 };
 
