@@ -1,3 +1,4 @@
 lint_tests = %D%/layers.sh %D%/headers.sh
+lint_tests += %D%/manuals.sh %D%/options.py %D%/source.sh %D%/symbols.sh
 dist_check_SCRIPTS += $(lint_tests)
 TESTS += $(lint_tests)
