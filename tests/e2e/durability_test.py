@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: ISC
+# plain build only
+# slow
 """durability - 250 waits for the flush"""
 import os
 import shutil

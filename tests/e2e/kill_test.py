@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: ISC
+# slow
 """kill - processes are killed under load; what was answered 250 arrives
 
 At each kill, by the gateway's own counters, at least 20 messages are between

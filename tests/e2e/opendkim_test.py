@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: ISC
+# plain build only
 """opendkim - a milter that nobody here wrote signs mail under Milldam"""
 import os
 import subprocess

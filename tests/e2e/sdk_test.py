@@ -14,6 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "lib"))
 from gateway import INST, Tap, wait_for  # noqa: E402
 from miltermta import Session, z  # noqa: E402
+from sanitizer import refuse_reports  # noqa: E402
 
 tap = Tap()
 DIR = tempfile.mkdtemp(prefix="milldam-sdk.", dir="/tmp")
@@ -68,7 +69,9 @@ class Running:
     def stop(self):
         if self.proc.poll() is None:
             self.proc.terminate()
-        return self.proc.wait(20)
+        status = self.proc.wait(20)
+        refuse_reports(self.text())
+        return status
 
 
 def same(got, want):

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: ISC
+# plain build only
 """senders - what swaks, smtp-source and real sample mails bring, arrives"""
 import glob
 import gzip

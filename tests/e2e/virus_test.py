@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: ISC
+# slow
 """virus_test - milldam-virus over the Milter protocol
 
 The database is tests/data/signatures, with one signature for the EICAR test

@@ -5,10 +5,12 @@
  * writes later
  *
  * A gateway under this shim answers 250 before the journal write: the negative
- * control of the kill test, which must notice that mail is lost.
+ * control of the kill test, which must notice that mail is lost.  What makes a
+ * new file (its first block, its zeros) is written at once: only a spool that
+ * can be opened can lose mail.
  */
 
-#include <dlfcn.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -29,19 +31,31 @@ release(unsigned long i)
 {
 	if (held[i].data == NULL)
 		return;
-	if (pwrite(held[i].fd, held[i].data, held[i].n, held[i].off) == -1)
-		abort();
+	/* Its segment may have been closed meanwhile: lost, as it should be. */
+	(void)!pwrite(held[i].fd, held[i].data, held[i].n, held[i].off);
 	free(held[i].data);
 	held[i].data = NULL;
+}
+
+static bool
+all_zero(const struct iovec *iov)
+{
+	const char *p = iov->iov_base;
+
+	return (iov->iov_len > 0 && p[0] == '\0' &&
+	    memcmp(p, p + 1, iov->iov_len - 1) == 0);
 }
 
 ssize_t
 pwritev(int fd, const struct iovec *iov, int n, off_t off)
 {
-	unsigned long slot = count++ % HELD;
+	unsigned long slot;
 	size_t len = 0;
 	int i;
 
+	if (off == 0 || (n == 1 && all_zero(iov)))
+		return (pwrite(fd, iov[0].iov_base, iov[0].iov_len, off));
+	slot = count++ % HELD;
 	release(slot);
 	for (i = 0; i < n; i++)
 		len += iov[i].iov_len;

@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 
+from sanitizer import LogReader, Report, refuse_reports
+
 INST = os.environ.get("MILLDAM_INST", "")
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
@@ -80,6 +82,7 @@ listener "mx" {{ address = {{ {addrs} }} policy = "inbound" }}
 {extra}
 """)
         self.proc = None
+        self.reports = LogReader()
         self.prefix = []  # what runs the gateway, if anything
 
     def start(self, seconds=20):
@@ -113,6 +116,7 @@ listener "mx" {{ address = {{ {addrs} }} policy = "inbound" }}
             self.proc.kill()
             status = self.proc.wait()
         self.proc = None
+        self.refuse_reports()
         return status
 
     def kill(self):
@@ -121,16 +125,25 @@ listener "mx" {{ address = {{ {addrs} }} policy = "inbound" }}
             self.proc.wait()
             self.proc = None
 
+    def refuse_reports(self):
+        """Raise if a sanitizer reported anything in any process."""
+        self.reports.refuse_reports(os.path.join(self.dir, "log"))
+
     def remove(self):
-        self.stop()
-        shutil.rmtree(self.dir, ignore_errors=True)
+        try:
+            self.stop()
+            self.refuse_reports()
+        finally:
+            shutil.rmtree(self.dir, ignore_errors=True)
 
     def ctl(self, *words):
-        return subprocess.run(
+        p = subprocess.run(
             [os.path.join(INST, "bin/milldamctl"), "-s",
              os.path.join(self.dir, "run/control"), *words],
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
             timeout=30)
+        refuse_reports(p.stderr)
+        return p
 
     def ctl_json(self, *words):
         out = self.ctl("--json", *words)
@@ -145,7 +158,7 @@ listener "mx" {{ address = {{ {addrs} }} policy = "inbound" }}
         return self.start()
 
     def __exit__(self, *exc):
-        if exc[0] not in (None, SystemExit):
+        if exc[0] not in (None, SystemExit, Report):
             sys.stderr.write(self.log_text()[-4000:])
         self.remove()
 

@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 
+from sanitizer import refuse_reports
+
 INST = os.environ.get("MILLDAM_INST", "")
 
 NO_REPLY = {0x1000: b"C", 0x2000: b"H", 0x4000: b"M", 0x8000: b"R",
@@ -180,6 +182,7 @@ class Filter:
         r = subprocess.run([self.program, "-n", "-c", self.conf],
                            stdin=subprocess.DEVNULL, capture_output=True,
                            text=True, timeout=60)
+        refuse_reports(r.stderr)
         return r.returncode, r.stdout + r.stderr
 
     def start(self, seconds=30):
@@ -227,6 +230,7 @@ class Filter:
             self.proc.kill()
             status = self.proc.wait()
         self.proc = None
+        refuse_reports(self.log())
         return status
 
     def __enter__(self):
