@@ -112,6 +112,7 @@ message(struct scan *s, const struct piece *c)
 	char name[NAME_ROOM];
 	struct envelope env;
 	struct unpacker u;
+	struct bodyfile *body;
 	struct rec_msg m;
 	struct ent *e;
 	uint64_t size = 0;
@@ -153,8 +154,10 @@ message(struct scan *s, const struct piece *c)
 	if (m.big) {
 		e->body = m.place.file;
 		e->rec->no_body = size == 0;
-		if (body_find(sp, e->body) == NULL)
+		if ((body = body_find(sp, e->body)) == NULL)
 			(void)body_add(sp, e->body);
+		else
+			body->dead = false;
 	}
 	e->rec->held = (env.flags & ENV_HELD) != 0;
 	env_fini(&env);
@@ -484,6 +487,20 @@ orphans(struct spool *sp, const struct names *n)
 	}
 }
 
+/* reap - bodies of messages that were over.  Not before: nothing is removed
+ * when the journal turns out to be unreadable further on. */
+static void
+reap(struct spool *sp)
+{
+	struct bodyfile *b, *next;
+
+	sp->recovering = false;
+	for (b = sp->bodies; b != NULL; b = next) {
+		next = b->next;
+		body_reap(sp, b);
+	}
+}
+
 int
 recover(struct spool *sp)
 {
@@ -502,11 +519,13 @@ recover(struct spool *sp)
 			goto done;
 	}
 	free_check(sp);
+	sp->recovering = true;
 	for (i = 0; i < n.n_segs; i++)
 		if (open_segment(sp, n.segs[i]) == -1)
 			goto done;
 	if (!sp->opts.read_only)
 		orphans(sp, &n);
+	reap(sp);
 	r = 0;
 done:
 	free(n.segs);

@@ -309,7 +309,7 @@ body_reap(struct spool *sp, struct bodyfile *b)
 	struct bodyfile **p;
 	char name[NAME_ROOM];
 
-	if (!b->dead || b->pins > 0)
+	if (!b->dead || b->pins > 0 || sp->recovering)
 		return;
 	if (!sp->opts.read_only) {
 		seg_name(name, "body", b->num);

@@ -110,6 +110,7 @@ struct spool {
 	uint64_t *free; /* numbers of segments ready for use */
 	size_t n_free, cap_free;
 	struct bodyfile *bodies;
+	bool recovering; /* no body is removed before all was read */
 
 	struct ent **hash;
 	size_t n_hash; /* a power of two */

@@ -20,7 +20,9 @@ build_targets() {
 	objects=
 	{
 		echo "CC = ${CLANG:-clang} -std=gnu11 -g -O1 -fno-omit-frame-pointer $flags"
-		echo "CPPFLAGS = -D_GNU_SOURCE -I$src -I$src/milter-sdk/include"
+		# make anew what a header changed; -MMD tells which
+		echo "-include *.d"
+		echo "CPPFLAGS = -MMD -MT \$@ -MF \$@.d -D_GNU_SOURCE -I$src -I$src/milter-sdk/include"
 		echo "all: $*"
 		for f in $(cd "$src" && for d in $folders; do ls "$d"/*.c 2>/dev/null; done); do
 			o=$(echo "${f%.c}.o" | tr / _)
