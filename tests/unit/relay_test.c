@@ -8,6 +8,7 @@
  */
 
 #include "core/proc/child.h"
+#include "core/relay/relay.h"
 #include "core/smtp/envelope.h"
 #include "milter-sdk/base/crc32c.h"
 #include "tests/lib/t.h"
@@ -690,6 +691,8 @@ ends_gracefully(void)
 		NULL };
 	struct buf b = BUF_INIT(100);
 	struct packer k = { &b, false };
+	static volatile struct relay
+	    kept; /* else the copy of our heap is a leak */
 	struct chan *old_queue = queue, *to_child;
 	int a[2], s[2], status;
 	pid_t pid;
@@ -700,6 +703,8 @@ ends_gracefully(void)
 	if ((pid = fork()) == 0) {
 		(void)close(a[1]);
 		(void)close(s[1]);
+		kept = *(struct relay *)child.priv;
+		(void)kept.n_jobs;
 		child_main(&relay_ops, 0, &settings, a[0]);
 	}
 	(void)close(a[0]);
