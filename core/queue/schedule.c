@@ -340,8 +340,12 @@ late(struct queue *q, struct entry *e, bool expired)
 	if (n > 0 && expired) {
 		asks_forget(q, e);
 		outcome_fail(q, e, &h->env, fates, n, "smtp", 0);
-	} else if (n > 0 && bounce_send(q, e, &h->env, fates, n, true) == -1)
-		log_warning("%s: delay warning: %s", e->id, strerror(errno));
+	} else if (n > 0) { /* else all are in hand: let us see */
+		e->flags |= E_WARNED;
+		if (bounce_send(q, e, &h->env, fates, n, true) == -1)
+			log_warning(
+			    "%s: delay warning: %s", e->id, strerror(errno));
+	}
 	free(fates);
 }
 
@@ -354,10 +358,8 @@ due(struct queue *q, struct entry *e, uint64_t now)
 		if (e->left > 0 && e->flights == 0 && (e->flags & E_HELD) == 0)
 			e->since_ms = now + UNTOLD_MS - lifetime(q, e);
 	} else if ((e->flags & (E_WARNED | E_NULL)) == 0 &&
-	    now >= warn_at(q, e)) {
-		e->flags |= E_WARNED;
+	    now >= warn_at(q, e))
 		late(q, e, false);
-	}
 	if (e->next_ms != 0 && e->next_ms <= now &&
 	    (e->flags & (E_HELD | E_GONE)) == 0 && e->left > 0)
 		entry_expand(q, e);

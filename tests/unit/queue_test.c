@@ -567,6 +567,29 @@ what_was_long_in_hold_is_tried_not_returned(void)
 	rig_end(&r);
 }
 
+static void
+a_delay_during_an_attempt_is_told_after_it(void)
+{
+	char asked[256] = "";
+	struct delivery d;
+	struct rig r;
+
+	rig_start(&r, "warn-after = 1s retry-min = 10s retry-max = 10s");
+	T_OK(rig_submit(&r, ID1, "b@dest.test", "dest.test") == 0);
+	T_OK(rig_deliver(&r, 900, &d) == 0);
+	nap(1200); /* the hop is slow: the warning is due meanwhile */
+	rig_outcome(&r, &d, OUTCOME_DEFER, "450 4.2.0 later");
+	delivery_fini(&d);
+	T_OK(rig_route(&r, asked, "back.test") == 0);
+	T_STR(asked, "a@example.org");
+	T_OK(rig_deliver(&r, 2000, &d) == 0);
+	T_OK(d.content != NULL &&
+	    strstr(d.content, "Action: delayed\r\n") != NULL &&
+	    strstr(d.content, "450 4.2.0 later\r\n") != NULL);
+	delivery_fini(&d);
+	rig_end(&r);
+}
+
 /* A last try planned beyond the expiry looked like a release from hold, and
  * each restart gave the message another life. */
 static void
@@ -623,6 +646,8 @@ static const struct t_case cases[] = {
 	    an_answer_to_the_process_before_is_void },
 	{ "what was long in hold is tried, not returned",
 	    what_was_long_in_hold_is_tried_not_returned },
+	{ "a delay during an attempt is told after it",
+	    a_delay_during_an_attempt_is_told_after_it },
 	{ "a restart does not prolong a message",
 	    a_restart_does_not_prolong_a_message },
 };
