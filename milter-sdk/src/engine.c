@@ -33,7 +33,7 @@ static const struct mill_filter *filter;
 static pthread_mutex_t loaded_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct loaded *current;
 static atomic_uint in_hand;
-static atomic_bool ended;
+static atomic_bool stopping, ended, asked;
 
 static pthread_mutex_t working_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct mill_txn *working;
@@ -89,10 +89,22 @@ engine_ended(void)
 	return (ended);
 }
 
+bool
+engine_asked_to(void)
+{
+	return (asked);
+}
+
 unsigned
 engine_in_hand(void)
 {
 	return (in_hand);
+}
+
+void
+engine_stop(void)
+{
+	stopping = true;
 }
 
 static int64_t
@@ -220,7 +232,8 @@ replies_unsent(unsigned long no)
 /*
  * ask_macros - a list replaces the MTA's default of that stage, so the queue id
  * and the login are put back.  Never an empty list: Sendmail would send no
- * macro at all and Postfix its default.
+ * macro at all and Postfix its default.  Sendmail heeds the list of the end of
+ * message only if there is one of the end of header too.
  */
 static void
 ask_macros(SMFICTX *ctx)
@@ -228,14 +241,19 @@ ask_macros(SMFICTX *ctx)
 	static const char *const base[MILL_N_STAGES] = { "j _ {daemon_name}",
 		"{tls_version} {cipher}", "i {auth_type} {auth_authen}", "i",
 		"i", "i" };
-	char list[512];
+	const char *own;
+	char list[SDK_MACROS_MAX + 64];
 	size_t i;
 
 	for (i = 0; i < MILL_N_STAGES; i++) {
-		if (filter->macros[i] == NULL)
+		own = filter->macros[i];
+		if (own == NULL && i == MILL_AT_HEADERS &&
+		    filter->macros[MILL_AT_MESSAGE] != NULL)
+			own = "";
+		if (own == NULL)
 			continue;
-		(void)snprintf(
-		    list, sizeof(list), "%s %s", base[i], filter->macros[i]);
+		(void)snprintf(list, sizeof(list), "%s%s%s", base[i],
+		    *own != '\0' ? " " : "", own);
 		if (smfi_setsymlist(ctx, macro_stage[i], list) != MI_SUCCESS)
 			log_warning("negotiate: macro list refused: %s", list);
 	}
@@ -310,6 +328,7 @@ txn_of(SMFICTX *ctx)
 	return (t);
 }
 
+/* count - what is in hand: a message from its first command to its end */
 static void
 count(struct mill_txn *t)
 {
@@ -320,6 +339,25 @@ count(struct mill_txn *t)
 		in_hand++;
 	else
 		in_hand--;
+}
+
+/*
+ * enter - whether the filter may be asked: not when the program stops, but for
+ * a message in hand.  Counted first and looked at then, in the other order than
+ * the thread that stops: so fini() never runs beside a decide function.
+ */
+static bool
+enter(struct mill_txn *t)
+{
+	if (t->counted)
+		return (true);
+	t->counted = true;
+	in_hand++;
+	if (!stopping)
+		return (true);
+	t->counted = false;
+	in_hand--;
+	return (false);
 }
 
 /* line_for_mta - '%' doubled: Sendmail and Postfix read the text as a format */
@@ -393,6 +431,20 @@ answer(struct mill_txn *t, enum mill_verdict v, unsigned long nr)
 	return (SMFIS_TEMPFAIL);
 }
 
+/* refuse - what begins while the program stops */
+static sfsistat
+refuse(struct mill_txn *t, unsigned long nr)
+{
+	if (t != NULL && (t->no_reply & nr) != 0)
+		return (SMFIS_NOREPLY);
+	if (t != NULL) {
+		reply_set(t, 451, "4.3.2", "the filter is stopping");
+		send_reply(t);
+		t->reply.code = 0;
+	}
+	return (SMFIS_TEMPFAIL);
+}
+
 static void
 address_of(const struct sockaddr *sa, char *text, size_t n, uint16_t *port)
 {
@@ -423,8 +475,8 @@ on_connect(SMFICTX *ctx, char *host, _SOCK_ADDR *sa)
 	char addr[INET6_ADDRSTRLEN], name[INET6_ADDRSTRLEN + 3];
 	uint16_t port;
 
-	if (t == NULL)
-		return (SMFIS_TEMPFAIL);
+	if (t == NULL || !enter(t))
+		return (refuse(t, SMFIP_NR_CONN));
 	address_of((const struct sockaddr *)sa, addr, sizeof(addr), &port);
 	/* Postfix says "unknown" where Sendmail says the address. */
 	if (host == NULL || strcmp(host, "unknown") == 0) {
@@ -440,8 +492,8 @@ on_helo(SMFICTX *ctx, char *name)
 {
 	struct mill_txn *t = txn_of(ctx);
 
-	if (t == NULL)
-		return (SMFIS_TEMPFAIL);
+	if (t == NULL || !enter(t))
+		return (refuse(t, SMFIP_NR_HELO));
 	return (
 	    answer(t, stage_helo(t, name != NULL ? name : ""), SMFIP_NR_HELO));
 }
@@ -451,8 +503,8 @@ on_mail(SMFICTX *ctx, char **argv)
 {
 	struct mill_txn *t = txn_of(ctx);
 
-	if (t == NULL)
-		return (SMFIS_TEMPFAIL);
+	if (t == NULL || !enter(t))
+		return (refuse(t, SMFIP_NR_MAIL));
 	return (
 	    answer(t, stage_mail(t, (const char *const *)argv), SMFIP_NR_MAIL));
 }
@@ -462,8 +514,8 @@ on_rcpt(SMFICTX *ctx, char **argv)
 {
 	struct mill_txn *t = txn_of(ctx);
 
-	if (t == NULL)
-		return (SMFIS_TEMPFAIL);
+	if (t == NULL || !enter(t))
+		return (refuse(t, SMFIP_NR_RCPT));
 	return (
 	    answer(t, stage_rcpt(t, (const char *const *)argv), SMFIP_NR_RCPT));
 }
@@ -473,9 +525,8 @@ on_header(SMFICTX *ctx, char *name, char *value)
 {
 	struct mill_txn *t = txn_of(ctx);
 
-	if (t == NULL)
-		return (SMFIS_TEMPFAIL);
-	t->in_message = true;
+	if (t == NULL || !enter(t))
+		return (refuse(t, SMFIP_NR_HDR));
 	stage_header(t, name, value);
 	return (answer(t, MILL_CONTINUE, SMFIP_NR_HDR));
 }
@@ -485,9 +536,8 @@ on_headers_end(SMFICTX *ctx)
 {
 	struct mill_txn *t = txn_of(ctx);
 
-	if (t == NULL)
-		return (SMFIS_TEMPFAIL);
-	t->in_message = true;
+	if (t == NULL || !enter(t))
+		return (refuse(t, SMFIP_NR_EOH));
 	return (answer(t, stage_headers(t), SMFIP_NR_EOH));
 }
 
@@ -496,8 +546,8 @@ on_body(SMFICTX *ctx, unsigned char *bytes, size_t n)
 {
 	struct mill_txn *t = txn_of(ctx);
 
-	if (t == NULL)
-		return (SMFIS_TEMPFAIL);
+	if (t == NULL || !enter(t))
+		return (refuse(t, SMFIP_NR_BODY));
 	stage_body(t, bytes, n);
 	return (answer(t, MILL_CONTINUE, SMFIP_NR_BODY));
 }
@@ -629,8 +679,8 @@ on_message(SMFICTX *ctx)
 	enum mill_verdict v;
 	sfsistat r;
 
-	if (t == NULL)
-		return (SMFIS_TEMPFAIL);
+	if (t == NULL || !enter(t))
+		return (refuse(t, 0));
 	set_working(t, true);
 	v = stage_message(t);
 	set_working(t, false);
@@ -663,34 +713,17 @@ on_close(SMFICTX *ctx)
 {
 	struct mill_txn *t = smfi_getpriv(ctx);
 
-	if (t != NULL) {
-		txn_end_message(t);
-		count(t);
-		txn_free(&t);
-		(void)smfi_setpriv(ctx, NULL);
-	}
+	/* Not beside fini(): the process is about to end. */
+	if (t == NULL || !enter(t))
+		return (SMFIS_CONTINUE);
+	(void)smfi_setpriv(ctx, NULL);
+	txn_free(&t);
+	in_hand--;
 	return (SMFIS_CONTINUE);
 }
 
-/* conn_text - Postfix' inet:HOST:PORT in libmilter's form; false: too long */
-static bool
-conn_text(const char *s, char *room, size_t n)
-{
-	const char *colon = strchr(s, ':'), *port = strrchr(s, ':');
-	int len;
-
-	if (strncasecmp(s, "inet", 4) != 0 || colon == port ||
-	    strchr(s, '@') != NULL)
-		len = snprintf(room, n, "%s", s);
-	else
-		len = snprintf(room, n, "%s:%s@%.*s",
-		    colon[1] == '[' ? "inet6" : "inet", port + 1,
-		    (int)(port - colon - 1), colon + 1);
-	return (len > 0 && (size_t)len < n);
-}
-
 int
-engine_open(const struct mill_filter *f, const char *socket)
+engine_open(const struct mill_filter *f, const char *where)
 {
 	struct smfiDesc desc = { .xxfi_name = (char *)(uintptr_t)f->name,
 		.xxfi_version = SMFI_VERSION,
@@ -706,23 +739,22 @@ engine_open(const struct mill_filter *f, const char *socket)
 		.xxfi_abort = on_abort,
 		.xxfi_close = on_close,
 		.xxfi_negotiate = on_negotiate };
-	char conn[512];
 	mode_t old;
 	int rc;
 
 	filter = f;
-	if (!conn_text(socket, conn, sizeof(conn))) {
-		errno = ENAMETOOLONG;
+	if (listen_check(where) == -1)
 		return (-1);
-	}
 	errno = EINVAL; /* libmilter keeps no reason of most failures */
 	if (smfi_register(desc) != MI_SUCCESS ||
-	    smfi_setconn(conn) != MI_SUCCESS)
+	    smfi_setconn((char *)(uintptr_t)where) != MI_SUCCESS)
 		return (-1);
 	(void)smfi_setbacklog(512);
 	old = umask(0117); /* the socket: 0660 */
 	rc = smfi_opensocket(true);
 	(void)umask(old);
+	if (rc == MI_SUCCESS)
+		listen_made(where);
 	return (rc == MI_SUCCESS ? 0 : -1);
 }
 
@@ -730,7 +762,7 @@ static void *
 run_libmilter(void *arg)
 {
 	(void)arg;
-	(void)smfi_main();
+	asked = smfi_main() == MI_SUCCESS;
 	ended = true;
 	return (NULL);
 }
@@ -743,8 +775,9 @@ engine_start(void)
 	sigset_t all;
 	int rc;
 
-	/* Signals are for the caller's thread. */
+	/* Signals are for the caller's thread, but for one. */
 	(void)sigfillset(&all);
+	(void)sigdelset(&all, signals_rest());
 	if ((rc = pthread_attr_init(&attr)) == 0 &&
 	    (rc = pthread_attr_setdetachstate(
 	         &attr, PTHREAD_CREATE_DETACHED)) == 0 &&

@@ -8,10 +8,12 @@ lib_LTLIBRARIES += %D%/libmilldam.la
 	%D%/arena.c %D%/arena.h \
 	%D%/edit.c \
 	%D%/engine.c \
+	%D%/listen.c \
 	%D%/main.c \
 	%D%/reply.c \
 	%D%/sdk.h \
 	%D%/settings.c \
+	%D%/signals.c \
 	%D%/stage.c \
 	%D%/test.c \
 	%D%/txn.c

@@ -1,12 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 
-/*
- * main - command line, settings, signals and the way into the background
- *
- * libmilter takes SIGHUP for a stop, in a thread of its own that waits for it.
- * Linux gives a signal of the process to its first thread if that does not
- * block it: so libmilter runs in other threads and this one never blocks.
- */
+/* main - command line, settings and the way into the background */
 
 #include "milter-sdk/base/log.h"
 #include "milter-sdk/src/sdk.h"
@@ -14,25 +8,27 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <poll.h>
+#include <limits.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { STOP_MS = 10000 }; /* for the messages in hand */
+enum {
+	STOP_MS = 10000, /* for the messages in hand */
+	FILES = 65536    /* descriptors: one for each session */
+};
 
 struct options {
 	const char *socket, *settings, *pidfile, *user, *log;
 	bool check, detach, verbose, help;
 };
-
-static int wake[2] = { -1, -1 };
 
 static const char *const type_names[] = { "text", "path", "yes|no", "number",
 	"size", "time", "word", "{list}", "{networks}" };
@@ -221,46 +217,6 @@ detach(void)
 }
 
 static void
-on_signal(int sig)
-{
-	char c = (char)sig;
-	int saved = errno;
-
-	(void)!write(wake[1], &c, 1);
-	errno = saved;
-}
-
-/* A filter's helper process has no part in our signals. */
-static void
-in_child(void)
-{
-	(void)signal(SIGHUP, SIG_DFL);
-	(void)signal(SIGTERM, SIG_DFL);
-	(void)signal(SIGINT, SIG_DFL);
-}
-
-static int
-catch_signals(void)
-{
-	struct sigaction sa = { .sa_handler = on_signal,
-		.sa_flags = SA_RESTART | SA_NODEFER };
-	sigset_t set;
-
-	if (pipe2(wake, O_CLOEXEC | O_NONBLOCK) == -1)
-		return (-1);
-	(void)pthread_atfork(NULL, NULL, in_child);
-	(void)signal(SIGPIPE, SIG_IGN);
-	(void)sigaction(SIGHUP, &sa, NULL);
-	(void)sigaction(SIGTERM, &sa, NULL);
-	(void)sigaction(SIGINT, &sa, NULL);
-	(void)sigemptyset(&set);
-	(void)sigaddset(&set, SIGHUP);
-	(void)sigaddset(&set, SIGTERM);
-	(void)sigaddset(&set, SIGINT);
-	return (pthread_sigmask(SIG_UNBLOCK, &set, NULL) == 0 ? 0 : -1);
-}
-
-static void
 reload(const struct mill_filter *f, const char *path)
 {
 	struct loaded *l;
@@ -274,39 +230,27 @@ reload(const struct mill_filter *f, const char *path)
 	log_info("settings: read again");
 }
 
-/* wait_for_signal - it, or 0 after a second */
-static int
-wait_for_signal(void)
-{
-	struct pollfd p = { .fd = wake[0], .events = POLLIN };
-	char c;
-
-	if (poll(&p, 1, 1000) == 1 && read(wake[0], &c, 1) == 1)
-		return (c);
-	return (0);
-}
-
 /*
- * stop - no new session on a Unix socket, messages in hand go on for a while.
+ * stop - messages in hand go on for a while; what begins is told to come again.
  * Then the process ends without libmilter's clean-up, which takes 5 s to notice
  * and cuts sessions off all the same.
  */
 static int
-stop(const struct mill_filter *f, const char *socket)
+stop(const struct mill_filter *f, const struct options *o)
 {
-	const char *path = strchr(socket, ':');
 	const struct timespec tick = { 0, 20 * 1000000 };
 	int i;
 
-	path = path != NULL ? path + 1 : socket;
-	if (*path == '/')
-		(void)unlink(path);
+	listen_remove(o->socket);
+	engine_stop();
 	for (i = 0; i < STOP_MS / 20 && engine_in_hand() > 0; i++)
 		(void)nanosleep(&tick, NULL);
 	if (engine_in_hand() > 0)
-		log_warning("stop: %u messages cut off", engine_in_hand());
+		log_warning("stop: %u in hand cut off", engine_in_hand());
 	else if (f->fini != NULL)
 		f->fini();
+	if (o->pidfile != NULL)
+		(void)unlink(o->pidfile); /* its folder may not be ours */
 	log_info("stopped");
 	return (EX_OK);
 }
@@ -317,11 +261,14 @@ run(const struct mill_filter *f, const struct options *o)
 	int sig;
 
 	for (;;) {
-		sig = wait_for_signal();
+		sig = signals_wait(1000);
 		if (sig == SIGHUP)
 			reload(f, o->settings);
 		else if (sig != 0)
-			return (stop(f, o->socket));
+			return (stop(f, o));
+		if (engine_ended() && engine_asked_to())
+			return (
+			    stop(f, o)); /* it took our signal at the start */
 		if (engine_ended()) {
 			log_err("libmilter has ended");
 			return (EX_TEMPFAIL);
@@ -329,21 +276,63 @@ run(const struct mill_filter *f, const struct options *o)
 	}
 }
 
+/* more_files - a session needs one, and the usual limit is low */
+static void
+more_files(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == -1 || r.rlim_cur >= FILES)
+		return;
+	r.rlim_cur = r.rlim_max < FILES ? r.rlim_max : FILES;
+	(void)setrlimit(RLIMIT_NOFILE, &r);
+}
+
+/* find_files - paths that hold when the working directory is left */
+static int
+find_files(struct options *o)
+{
+	static char where[PATH_MAX], settings[PATH_MAX], pidfile[PATH_MAX];
+
+	if (listen_text(o->socket, where, sizeof(where)) == -1) {
+		log_err("socket: %s: %s", o->socket, strerror(errno));
+		return (-1);
+	}
+	o->socket = where;
+	if ((o->settings != NULL &&
+	        absolute(o->settings, settings, sizeof(settings)) == -1) ||
+	    (o->pidfile != NULL &&
+	        absolute(o->pidfile, pidfile, sizeof(pidfile)) == -1)) {
+		log_err("file name: %s", strerror(errno));
+		return (-1);
+	}
+	if (o->settings != NULL)
+		o->settings = settings;
+	if (o->pidfile != NULL)
+		o->pidfile = pidfile;
+	return (0);
+}
+
 /* start - all that may fail; 0 or an exit status */
 static int
-start(const struct mill_filter *f, const struct options *o)
+start(const struct mill_filter *f, struct options *o)
 {
 	struct loaded *l;
 	int status, pid_fd = -1, ready = -1;
 
+	if (find_files(o) == -1)
+		return (EX_TEMPFAIL);
+	more_files();
 	if (o->pidfile != NULL && (pid_fd = open_pidfile(o->pidfile)) == -1)
 		return (EX_TEMPFAIL);
 	if (o->user != NULL && become(o->user) == -1)
 		return (EX_TEMPFAIL);
 	if ((l = read_settings(f, o->settings, say_stderr, &status)) == NULL)
 		return (status);
+	if (geteuid() == 0)
+		log_warning("runs as root: -u USER is safer");
 	engine_set_loaded(loaded_ref(l));
-	if ((o->detach && (ready = detach()) == -1) || catch_signals() == -1) {
+	if ((o->detach && (ready = detach()) == -1) || signals_catch() == -1) {
 		log_err("start: %s", strerror(errno));
 		return (EX_TEMPFAIL);
 	}
@@ -355,6 +344,7 @@ start(const struct mill_filter *f, const struct options *o)
 		log_err("listen: %s: %s", o->socket, strerror(errno));
 		return (EX_TEMPFAIL);
 	}
+	signals_own();
 	log_info("started: socket=%s", o->socket);
 	if (ready != -1) {
 		/* Whoever started us may wait for the end of our stderr. */
@@ -408,6 +398,10 @@ mill_main(const struct mill_filter *f, int argc, char **argv)
 	if (f->abi < 1 || f->abi > MILL_ABI) {
 		fprintf(stderr, "%s: made for libmilldam ABI %d, this is %d\n",
 		    f->name, f->abi, MILL_ABI);
+		return (EX_SOFTWARE);
+	}
+	if (filter_fault(f) != NULL) {
+		fprintf(stderr, "%s: fault: %s\n", f->name, filter_fault(f));
 		return (EX_SOFTWARE);
 	}
 	if (parse(&o, argc, argv) == -1)

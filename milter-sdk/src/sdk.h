@@ -21,6 +21,8 @@ enum {
 	SDK_REPLY_LINE = 480,       /* half of libmilter's: '%' is doubled */
 	SDK_HEADER_LINE = 998,      /* RFC 5322 2.1.1 */
 	SDK_REASON_MAX = 100,       /* what Postfix keeps */
+	SDK_OPTIONS_MAX = 127,      /* in a filter's table */
+	SDK_MACROS_MAX = 448,       /* bytes of a filter's list of macros */
 	SDK_PROGRESS_MS = 4000      /* Sendmail waits 10 s by default */
 };
 
@@ -53,6 +55,8 @@ struct mill_conf {
  */
 struct loaded *loaded_read(const struct mill_filter *, const char *path,
     const char *text, struct buf *errors);
+/* filter_fault - what is wrong with the definition; NULL: nothing */
+const char *filter_fault(const struct mill_filter *);
 struct loaded *loaded_ref(struct loaded *);
 void loaded_unref(struct loaded **);
 
@@ -181,13 +185,38 @@ void reply_set(struct mill_txn *, int code, const char *xcode, const char *);
 void reply_print(const struct reply *, struct buf *);
 
 /*
+ * signals.c - signals_catch() before any thread is made, signals_own() when
+ * libmilter runs: then signals_wait() gets each SIGHUP, SIGTERM and SIGINT, or
+ * 0 after the time.  signals_rest() is the one that libmilter's threads must
+ * not block.
+ */
+int signals_catch(void) MILL_CHECK;
+void signals_own(void);
+int signals_wait(int timeout_ms);
+int signals_rest(void);
+
+/*
+ * listen.c - listen_text() makes -p's argument what libmilter and the others
+ * here take, a relative path absolute; listen_check() is EADDRINUSE if another
+ * process serves it; listen_made() remembers the new file and listen_remove()
+ * removes that one only.  -1 with errno.
+ */
+int listen_text(const char *where, char *room, size_t n) MILL_CHECK;
+int listen_check(const char *where) MILL_CHECK;
+void listen_made(const char *where);
+void listen_remove(const char *where);
+int absolute(const char *path, char *room, size_t n) MILL_CHECK;
+
+/*
  * engine.c - engine_open() listens; engine_start() runs libmilter in threads
  * that leave signals to the caller.  -1 with errno.
  */
-int engine_open(const struct mill_filter *, const char *socket);
+int engine_open(const struct mill_filter *, const char *where);
 int engine_start(void);
 bool engine_ended(void);                 /* libmilter has given up */
-unsigned engine_in_hand(void);           /* messages */
+bool engine_asked_to(void);              /* because of a signal */
+void engine_stop(void);                  /* begin nothing new */
+unsigned engine_in_hand(void);           /* messages and sessions' stages */
 void engine_set_loaded(struct loaded *); /* for sessions to come; takes it */
 
 #endif

@@ -255,6 +255,9 @@ void
 mill_conf_max_body(
     struct mill_conf *mc, uint64_t max_body, enum mill_verdict oversize)
 {
+	if (mc->loaded->filter->max_body == 0)
+		conf_error(
+		    mc->conf, NULL, "fault: the filter declares no max_body");
 	mc->loaded->max_body = max_body;
 	mc->loaded->oversize = oversize;
 }
@@ -265,6 +268,53 @@ mill_nets_has(const struct mill_nets *nets, const char *addr)
 	uint8_t a[16];
 
 	return (cidr_parse_addr(addr, a) == 0 && cidr_list_has(&nets->list, a));
+}
+
+/* type_size - bytes that an option fills */
+static size_t
+type_size(enum mill_type type)
+{
+	switch (type) {
+	case MILL_BOOL:
+		return (sizeof(bool));
+	case MILL_WORD:
+		return (sizeof(int));
+	case MILL_STRING:
+	case MILL_PATH:
+	case MILL_LIST:
+	case MILL_NETS:
+		return (sizeof(void *));
+	case MILL_INT:
+	case MILL_SIZE:
+	case MILL_TIME:
+		return (sizeof(int64_t));
+	}
+	return (0);
+}
+
+const char *
+filter_fault(const struct mill_filter *f)
+{
+	const struct mill_option *o;
+	size_t i, n, end = f->settings_size;
+
+	for (o = f->options, n = 0; o != NULL && o->name != NULL; o++, n++) {
+		if (type_size(o->type) == 0)
+			return ("an option of no type");
+		if (end < type_size(o->type) ||
+		    o->offset > end - type_size(o->type))
+			return ("an option outside the settings structure");
+		if (o->type == MILL_WORD &&
+		    (o->words == NULL || o->words[0] == NULL))
+			return ("an option without its words");
+	}
+	if (n > SDK_OPTIONS_MAX)
+		return ("too many options");
+	for (i = 0; i < MILL_N_STAGES; i++)
+		if (f->macros[i] != NULL &&
+		    strlen(f->macros[i]) > SDK_MACROS_MAX)
+			return ("a list of macros that is too long");
+	return (NULL);
 }
 
 /* default_node - the table's default in the form of a line of the file */
@@ -377,14 +427,13 @@ fill(struct mill_conf *mc)
 {
 	const struct mill_filter *f = mc->loaded->filter;
 	const struct mill_option *o;
-	const char *names[128];
+	const char *names[SDK_OPTIONS_MAX + 1];
 	size_t n = 0;
 	unsigned before;
 
 	for (o = f->options; o != NULL && o->name != NULL; o++) {
 		set_option(mc, o, mc->loaded->data);
-		if (n < sizeof(names) / sizeof(names[0]) - 1)
-			names[n++] = o->name;
+		names[n++] = o->name; /* filter_fault() has counted them */
 	}
 	names[n] = NULL;
 	before = mc->conf->n_errors;

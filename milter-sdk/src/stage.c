@@ -79,6 +79,7 @@ stage_helo(struct mill_txn *t, const char *name)
 {
 	enum mill_verdict v;
 
+	t->reply.code = 0;
 	/* Each EHLO adds; a client that says it for ever fills the arena. */
 	if ((t->helo = arena_strdup(&t->session, name)) == NULL) {
 		t->helo = "";
@@ -231,6 +232,7 @@ stage_header(struct mill_txn *t, const char *name, const char *value)
 {
 	struct field f, *grown;
 
+	t->in_message = true; /* an MTA may have been told to leave MAIL out */
 	if (t->failed)
 		return;
 	grown = arena_grow(
@@ -249,6 +251,7 @@ stage_header(struct mill_txn *t, const char *name, const char *value)
 enum mill_verdict
 stage_headers(struct mill_txn *t)
 {
+	t->in_message = true;
 	if (t->failed)
 		return (fail(t));
 	if (t->accepted || (t->n_rcpts == 0 && t->n_dropped > 0))
@@ -261,9 +264,10 @@ stage_body(struct mill_txn *t, const void *bytes, size_t n)
 {
 	size_t room = t->body.max - t->body.len;
 
+	t->in_message = true;
 	/* max_body 0: not asked for, though an MTA may send it */
 	if (t->failed || t->accepted || t->filter->message == NULL ||
-	    t->body.max == 0)
+	    t->filter->max_body == 0)
 		return;
 	if (n > room) {
 		t->truncated = true;
@@ -293,6 +297,7 @@ stage_message(struct mill_txn *t)
 {
 	enum mill_verdict v = MILL_CONTINUE;
 
+	t->in_message = true;
 	t->reply.code = 0;
 	if (t->failed)
 		return (fail(t));

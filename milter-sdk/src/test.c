@@ -42,7 +42,9 @@ mill_test_new(const struct mill_filter *f, const char *settings)
 	struct buf errors = BUF_INIT(1 << 20);
 	struct loaded *l = NULL;
 
-	if (test != NULL &&
+	if (filter_fault(f) != NULL)
+		fprintf(stderr, "%s: fault: %s\n", f->name, filter_fault(f));
+	else if (test != NULL &&
 	    (l = loaded_read(f, "test", settings, &errors)) != NULL)
 		test->txn = txn_new(f, l);
 	if (errors.data != NULL)
@@ -187,30 +189,44 @@ mill_test_helo(struct mill_test *test, const char *name)
 	return (note(test, stage_helo(test->txn, name)));
 }
 
-enum mill_verdict
-mill_test_mail(struct mill_test *test, const char *sender, const char *args)
+/* with_args - the address and the words of args to one of the stages */
+static enum mill_verdict
+with_args(struct mill_test *test, const char *addr, const char *args,
+    enum mill_verdict (*stage)(struct mill_txn *, const char *const *))
 {
-	const char *argv[ARGS + 2] = { sender };
+	const char *argv[ARGS + 2] = { addr };
 	char *copy = strdup(args != NULL ? args : ""), *word, *rest = NULL;
 	enum mill_verdict v;
 	size_t n = 1;
 
+	if (copy == NULL)
+		abort();
 	for (word = strtok_r(copy, " ", &rest); word != NULL && n < ARGS;
 	     word = strtok_r(NULL, " ", &rest))
 		argv[n++] = word;
 	argv[n] = NULL;
-	forget(test);
-	v = note(test, stage_mail(test->txn, argv));
+	v = note(test, stage(test->txn, argv));
 	free(copy);
 	return (v);
 }
 
 enum mill_verdict
+mill_test_mail(struct mill_test *test, const char *sender, const char *args)
+{
+	forget(test);
+	return (with_args(test, sender, args, stage_mail));
+}
+
+enum mill_verdict
 mill_test_rcpt(struct mill_test *test, const char *rcpt)
 {
-	const char *argv[] = { rcpt, NULL };
+	return (with_args(test, rcpt, NULL, stage_rcpt));
+}
 
-	return (note(test, stage_rcpt(test->txn, argv)));
+enum mill_verdict
+mill_test_rcpt_args(struct mill_test *test, const char *rcpt, const char *args)
+{
+	return (with_args(test, rcpt, args, stage_rcpt));
 }
 
 void

@@ -85,11 +85,27 @@ on_message(struct mill_txn *txn)
 	                                    : ""));
 }
 
+static enum mill_verdict
+on_helo(struct mill_txn *txn)
+{
+	if (strncmp(mill_helo(txn), "sleep", 5) == 0)
+		(void)sleep((unsigned)atoi(mill_helo(txn) + 5));
+	return (MILL_CONTINUE);
+}
+
+static void
+on_end(void)
+{
+	mill_log(NULL, LOG_INFO, "fini");
+}
+
 static const struct mill_filter filter = {
 	.abi = MILL_ABI,
 	.name = "sdk-filter",
 	.options = options,
 	.settings_size = sizeof(struct settings),
+	.fini = on_end,
+	.helo = on_helo,
 	.rcpt = on_rcpt,
 	.message = on_message,
 	.edits = MILL_EDIT_ADD_HEADER | MILL_EDIT_CHANGE_HEADER |
@@ -99,8 +115,29 @@ static const struct mill_filter filter = {
 	.macros = { [MILL_AT_CONNECT] = "{client_ptr}" },
 };
 
+/* A filter that reads nothing, and adds a field all the same */
+static enum mill_verdict
+on_bare(struct mill_txn *txn)
+{
+	if (mill_add_header(txn, "X-Bare", mill_queue_id(txn)) == -1)
+		return (MILL_TEMPFAIL);
+	return (MILL_CONTINUE);
+}
+
+static const struct mill_filter bare = {
+	.abi = MILL_ABI,
+	.name = "sdk-bare",
+	.message = on_bare,
+	.edits = MILL_EDIT_ADD_HEADER,
+	.without = MILL_WITHOUT_CLIENT | MILL_WITHOUT_HELO |
+	    MILL_WITHOUT_SENDER | MILL_WITHOUT_RCPTS | MILL_WITHOUT_HEADERS,
+	.macros = { [MILL_AT_MESSAGE] = "{msg_id}" },
+};
+
 int
 main(int argc, char **argv)
 {
+	if (getenv("SDK_BARE") != NULL)
+		return (mill_main(&bare, argc, argv));
 	return (mill_main(&filter, argc, argv));
 }

@@ -12,7 +12,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "lib"))
-from gateway import INST, Tap, wait_for  # noqa: E402
+from gateway import INST, Tap, free_port, wait_for  # noqa: E402
 from miltermta import Session, z  # noqa: E402
 from sanitizer import refuse_reports  # noqa: E402
 
@@ -20,6 +20,7 @@ tap = Tap()
 DIR = tempfile.mkdtemp(prefix="milldam-sdk.", dir="/tmp")
 ENV = dict(os.environ,
            PKG_CONFIG_PATH=os.path.join(INST, "lib/pkgconfig"))
+SANITIZE = os.environ.get("MILLDAM_SANITIZE", "").split()
 FILTER = os.path.join(DIR, "sdk-filter")
 ACCESS = os.path.join(INST, "libexec/milldam/milldam-access")
 
@@ -40,15 +41,16 @@ class Running:
     """A filter's process on a socket below DIR."""
     n = 0
 
-    def __init__(self, program, settings="", *args):
+    def __init__(self, program, settings="", *args, env=None, where=None):
         Running.n += 1
         self.path = os.path.join(DIR, f"s{Running.n}")
         self.conf = write(f"c{Running.n}", settings)
         self.log = os.path.join(DIR, f"l{Running.n}")
         with open(self.log, "wb") as log:
             self.proc = subprocess.Popen(
-                [program, "-p", "unix:" + self.path, "-c", self.conf, *args],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                [program, "-p", where or "unix:" + self.path, "-c", self.conf,
+                 *args], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=dict(os.environ, **(env or {})))
         assert wait_for(lambda: "started" in self.text()), self.text()
 
     def text(self):
@@ -88,7 +90,7 @@ def builds():
                   "-Werror", "-D_GNU_SOURCE", "-o", FILTER,
                   os.path.join(HERE, "sdk_filter.c"), *words,
                   "-Wl,-rpath," + os.path.join(INST, "lib"),
-                  *os.environ.get("MILLDAM_SANITIZE", "").split())
+                  *SANITIZE)
     assert got.returncode == 0, got.stderr
 
 
@@ -98,7 +100,8 @@ def examples():
         src = os.path.join(INST, "share/milldam/examples", name)
         dst = os.path.join(DIR, name)
         shutil.copytree(src, dst)
-        got = command("make", "-s", "all", "check", cwd=dst)
+        how = ["CFLAGS=-g " + " ".join(SANITIZE)] if SANITIZE else []
+        got = command("make", "-s", "all", "check", *how, cwd=dst)
         assert got.returncode == 0, got.stdout + got.stderr
         assert "ok 5" in got.stdout and "not ok" not in got.stdout
         got = command(os.path.join(dst, "milldam-" + name), "-n", "-c",
@@ -133,6 +136,7 @@ def negotiates():
     with Running(FILTER) as r:
         s = r.session()
         same(s.protocol & 0x3ff, 0x2c0 | 0x100)
+        same(s.protocol & 0xff000, 0x85000)  # HELO, RCPT are answered
         same(s.macro_lists, struct.pack(">I", 0) +
              b"j _ {daemon_name} {client_ptr}\0")
         s.close()
@@ -141,6 +145,23 @@ def negotiates():
         same((s.connect(), s.helo(), s.mail(), s.rcpt()), ("c",) * 4)
         s.protocol |= 0x200  # it has no DATA command
         same(s.content(), "c")
+        s.close()
+
+
+@tap.test("edits a message of which it reads nothing")
+def bare():
+    with Running(FILTER, env={"SDK_BARE": "1"}) as r:
+        s = r.session()
+        same(s.protocol & 0x37f, 0x37f)
+        # Sendmail heeds a list of the end of message beside one of the
+        # end of header only
+        same(s.macro_lists, struct.pack(">I", 5) + b"i {msg_id}\0" +
+             struct.pack(">I", 6) + b"i\0")
+        for n in "12":
+            s.macros("E", i="Q" + n)
+            same(s.content(), "c")
+            same(s.edits, [("h", b"X-Bare\0Q" + n.encode() + b"\0")])
+            s.edits = []
         s.close()
 
 
@@ -295,6 +316,111 @@ def graceful():
         assert not os.path.exists(r.path)
 
 
+@tap.test("begins nothing new while it stops, and ends in order")
+def stopping():
+    with Running(FILTER) as r:
+        busy, idle, old = r.session(), r.session(), r.session(protocol=0x7f)
+        for s in (busy, idle, old):
+            s.connect()
+        got = []
+
+        def work():
+            busy.mail()
+            busy.rcpt("<sleep3@to.test>")
+            got.append(busy.content())
+
+        t = threading.Thread(target=work)
+        t.start()
+        time.sleep(1)
+        r.proc.terminate()
+        time.sleep(0.5)
+        same(idle.mail(), "")
+        same(idle.rcpt("<tell@to.test>"), "y")
+        same(idle.reply, "451 4.3.2 the filter is stopping")
+        same(old.mail(), "c")  # libmilter answers what it may not leave out
+        same(old.rcpt("<tell@to.test>"), "y")
+        same(old.reply, "451 4.3.2 the filter is stopping")
+        same(r.proc.poll(), None)
+        t.join()
+        same(got, ["c"])
+        same(r.proc.wait(5), 0)
+        lines = [x.split("]: ")[1] for x in r.text().splitlines()]
+        same(lines[-2:], ["fini", "stopped"])
+
+
+@tap.test("gets its signals, however soon and close together")
+def signals():
+    for i in range(30):
+        with Running(ACCESS) as r:
+            if i % 2:
+                r.proc.send_signal(signal.SIGSTOP)
+                r.proc.send_signal(signal.SIGHUP)
+                r.proc.send_signal(signal.SIGTERM)
+                r.proc.send_signal(signal.SIGCONT)
+            before = time.monotonic()
+            same(r.stop(), 0)
+            assert time.monotonic() - before < 4
+            assert "stopped" in r.text() and "has ended" not in r.text()
+
+
+@tap.test("lets a decision about a session end before fini")
+def stop_in_helo():
+    with Running(FILTER) as r:
+        s = r.session()
+        s.connect()
+        threading.Timer(0.5, r.proc.terminate).start()
+        same(s.helo("sleep2"), "c")
+        same(r.proc.wait(5), 0)
+        assert "fini" in r.text()
+
+
+def one_session(r, me, errors):
+    """Messages of every kind; each answer must be this session's own."""
+    try:
+        s = r.session()
+        s.connect(f"192.0.2.{me}", f"c{me}.test", 1000 + me)
+        s.helo(f"h{me}.test")
+        for i in range(12):
+            qid = f"Q{me}x{i}"
+            s.macros("M", i=qid, auth_authen=f"joe{me}")
+            s.mail(f"<m{i}@s{me}.test>")
+            if i % 4 == 3:
+                s.rcpt("<edit@to.test>")
+                same(s.content((("X-A", "1"), ("X-A", "2"))), "c")
+                same(len(s.edits), 11)
+                continue
+            if i % 4 == 2:
+                s.rcpt()
+                s.abort()
+                continue
+            same(s.rcpt(f"<lines{me}@to.test>"), "y")
+            assert s.reply.endswith(f"three lines{me}@to.test"), s.reply
+            s.rcpt("<tell@to.test>")
+            same(s.content(body=b"x" * (me * 1000 + i)), "y")
+            same(s.reply.split(" ", 3)[3].split(" ", 1)[1],
+                 f"last=120 id={qid} client=c{me}.test port={1000 + me} "
+                 f"helo=h{me}.test auth=joe{me} n=1 ptr=")
+            same(s.reply.split()[3], f"body={me * 1000 + i}")
+        s.close()
+    except Exception as e:
+        errors.append(repr(e))
+
+
+@tap.test("keeps 40 parallel sessions apart while settings change")
+def parallel():
+    with Running(FILTER) as r:
+        errors = []
+        threads = [threading.Thread(target=one_session, args=(r, me, errors))
+                   for me in range(1, 41)]
+        for t in threads:
+            t.start()
+        while any(t.is_alive() for t in threads):
+            r.proc.send_signal(signal.SIGHUP)
+            time.sleep(0.02)
+        same(errors, [])
+        same(r.stop(), 0)
+
+
 @tap.test("serves a second session over one connection (QUIT_NC)")
 def quit_nc():
     with Running(FILTER) as r:
@@ -348,6 +474,47 @@ def daemon():
         s.close()
         os.kill(number, signal.SIGTERM)
         assert wait_for(lambda: not os.path.exists(f"/proc/{number}"))
+
+
+@tap.test("leaves a socket alone that another process serves")
+def two():
+    with Running(ACCESS) as r:
+        got = command(ACCESS, "-p", r.path)
+        same(got.returncode, 75)
+        assert "Address already in use" in got.stderr, got.stderr
+        r.session().close()
+        # one that a successor has put in its place is not removed
+        os.unlink(r.path)
+        import socket
+        mine = socket.socket(socket.AF_UNIX)
+        mine.bind(r.path)
+        same(r.stop(), 0)
+        assert os.path.exists(r.path)
+
+
+@tap.test("takes relative names, and addresses in both spellings")
+def names():
+    write("rel.conf", "relay-domains = {a.test}\n")
+    same(command(ACCESS, "-p", "unix:rel", "-c", "rel.conf", "-d", "-P",
+                 "relpid", cwd=DIR).returncode, 0)
+    with open(os.path.join(DIR, "relpid")) as f:
+        number = int(f.read())
+    Session(os.path.join(DIR, "rel")).close()
+    os.kill(number, signal.SIGHUP)  # the settings are found again
+    time.sleep(0.2)
+    os.kill(number, signal.SIGTERM)
+    assert wait_for(lambda: not os.path.exists(f"/proc/{number}"))
+    for name in ("rel", "relpid"):
+        assert not os.path.exists(os.path.join(DIR, name)), name
+    for form in ("inet:{}@127.0.0.1", "inet:127.0.0.1:{}"):
+        port = free_port()
+        with Running(ACCESS, where=form.format(port)):
+            Session(("127.0.0.1", port)).close()
+    for wrong in ("unix:", "unix:/" + "x" * 200, "fifo:/tmp/x"):
+        same(command(ACCESS, "-p", wrong).returncode, 75)
+    got = command(ACCESS, "-n", "-c", os.path.join(DIR, "none"))
+    same(got.returncode, 78)
+    assert "none" in got.stderr and "No such file" in got.stderr, got.stderr
 
 
 @tap.test("survives clients that speak no Milter")

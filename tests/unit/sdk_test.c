@@ -468,7 +468,146 @@ bounds_the_lines_of_a_reply(void)
 	mill_test_free(&t);
 }
 
+static enum mill_verdict
+edit_early(struct mill_txn *t)
+{
+	T_OK(mill_add_header(t, "X", "v") == -1 && errno == EINVAL);
+	return (MILL_CONTINUE);
+}
+
+static enum mill_verdict
+edit_mail(struct mill_txn *t)
+{
+	T_OK(mill_add_header(t, "X-Mail", "1") == 0);
+	return (MILL_CONTINUE);
+}
+
+static enum mill_verdict
+edit_rcpt(struct mill_txn *t)
+{
+	T_STR(mill_rcpt_args(t)[0], "NOTIFY=NEVER");
+	T_OK(mill_rcpt_args(t)[1] == NULL);
+	T_OK(mill_add_header(t, "X-Rcpt", mill_rcpt(t)) == 0);
+	T_OK(mill_add_rcpt(t, "b@b.test", NULL) == -1 && errno == ENOTSUP);
+	return (MILL_CONTINUE);
+}
+
+static enum mill_verdict
+accept_headers(struct mill_txn *t)
+{
+	T_OK(mill_add_header(t, "X-Headers", "1") == 0);
+	return (MILL_ACCEPT);
+}
+
+static enum mill_verdict
+never(struct mill_txn *t)
+{
+	(void)t;
+	T_OK(false);
+	return (MILL_REJECT);
+}
+
+static void
+makes_edits_of_earlier_stages_at_the_end(void)
+{
+	static const struct mill_filter early = { .abi = MILL_ABI,
+		.name = "early",
+		.connect = edit_early,
+		.helo = edit_early,
+		.mail = edit_mail,
+		.rcpt = edit_rcpt,
+		.headers = accept_headers,
+		.message = never,
+		.edits = MILL_EDIT_ADD_HEADER };
+	struct mill_test *t = mill_test_new(&early, "");
+
+	(void)mill_test_connect(t, "", NULL);
+	(void)mill_test_helo(t, "h");
+	(void)mill_test_mail(t, "<>", NULL);
+	T_OK(mill_test_rcpt_args(t, "<r@b.test>", "NOTIFY=NEVER") ==
+	    MILL_CONTINUE);
+	/* Hidden: the MTA must come to the end for the edits to leave. */
+	T_OK(mill_test_headers(t) == MILL_CONTINUE);
+	T_OK(mill_test_message(t) == MILL_CONTINUE);
+	T_STR(mill_test_edits(t),
+	    "add X-Mail: 1\nadd X-Rcpt: r@b.test\nadd X-Headers: 1\n");
+	/* RSET forgets edits too. */
+	(void)mill_test_mail(t, "<>", NULL);
+	mill_test_abort(t);
+	(void)mill_test_mail(t, "<>", NULL);
+	(void)mill_test_headers(t);
+	(void)mill_test_message(t);
+	T_STR(mill_test_edits(t), "add X-Mail: 1\nadd X-Headers: 1\n");
+	mill_test_free(&t);
+}
+
+static int
+keep_nothing(void *data, struct mill_conf *conf)
+{
+	(void)data;
+	mill_conf_max_body(conf, 0, MILL_TEMPFAIL);
+	return (0);
+}
+
+static void
+never_passes_a_body_unseen_because_of_a_limit_of_0(void)
+{
+	static const struct mill_filter f = { .abi = MILL_ABI,
+		.name = "keeps nothing",
+		.load = keep_nothing,
+		.message = never,
+		.max_body = 1 };
+	static const struct mill_filter none = {
+		.abi = MILL_ABI, .name = "declares none", .load = keep_nothing
+	};
+	struct mill_test *t = mill_test_new(&f, "");
+
+	(void)mill_test_mail(t, "<>", NULL);
+	mill_test_body(t, "x", 1);
+	T_OK(mill_test_message(t) == MILL_TEMPFAIL);
+	mill_test_free(&t);
+	T_OK(mill_test_new(&none, "") == NULL);
+}
+
+static void
+refuses_a_filter_that_is_defined_wrongly(void)
+{
+	static const struct mill_option outside[] = {
+		{ .name = "a", .type = MILL_INT, .offset = 4 }, { .name = NULL }
+	};
+	static const struct mill_option wordless[] = {
+		{ .name = "a", .type = MILL_WORD }, { .name = NULL }
+	};
+	struct mill_option many[129];
+	struct mill_filter f = {
+		.abi = MILL_ABI, .name = "wrong", .settings_size = 8
+	};
+	char list[500];
+	size_t i;
+
+	f.options = outside;
+	T_OK(mill_test_new(&f, "") == NULL);
+	f.options = wordless;
+	T_OK(mill_test_new(&f, "") == NULL);
+	memset(many, 0, sizeof(many));
+	for (i = 0; i < 128; i++)
+		many[i].name = "n";
+	f.options = many;
+	T_OK(mill_test_new(&f, "") == NULL);
+	f.options = NULL;
+	memset(list, 'm', sizeof(list));
+	list[sizeof(list) - 1] = '\0';
+	f.macros[MILL_AT_MAIL] = list;
+	T_OK(mill_test_new(&f, "") == NULL);
+}
+
 static const struct t_case cases[] = {
+	{ "makes_edits_of_earlier_stages_at_the_end",
+	    makes_edits_of_earlier_stages_at_the_end },
+	{ "never_passes_a_body_unseen_because_of_a_limit_of_0",
+	    never_passes_a_body_unseen_because_of_a_limit_of_0 },
+	{ "refuses_a_filter_that_is_defined_wrongly",
+	    refuses_a_filter_that_is_defined_wrongly },
 	{ "fills_settings_from_defaults", fills_settings_from_defaults },
 	{ "fills_settings_and_blocks_from_the_file",
 	    fills_settings_and_blocks_from_the_file },

@@ -11,7 +11,7 @@ extern "C" {
 /*
  * A transaction without sockets, for unit tests of filters: say what a client
  * says, look at the verdicts and the edits.  Conventions as in milldam.h; the
- *MTA that is played offers every edit.
+ * MTA that is played offers every edit.
  *
  *	struct mill_test *t = mill_test_new(&my_filter, "limit = 3\n");
  *	mill_test_connect(t, "192.0.2.1", "mx.example.org");
@@ -21,8 +21,8 @@ extern "C" {
  *	mill_test_free(&t);
  *
  * Verdicts are those that the MTA sees: MILL_ACCEPT at rcpt shows as
- * MILL_CONTINUE, and a message whose recipients were all discarded is
- * MILL_DISCARD at its end.
+ * MILL_CONTINUE, one at mail or headers too if edits were made before, and a
+ * message whose recipients were all discarded is MILL_DISCARD at its end.
  */
 struct mill_test;
 
@@ -48,6 +48,8 @@ enum mill_verdict mill_test_helo(struct mill_test *, const char *name);
 enum mill_verdict mill_test_mail(
     struct mill_test *, const char *sender, const char *args);
 enum mill_verdict mill_test_rcpt(struct mill_test *, const char *rcpt);
+enum mill_verdict mill_test_rcpt_args(
+    struct mill_test *, const char *rcpt, const char *args);
 void mill_test_header(struct mill_test *, const char *name, const char *value);
 enum mill_verdict mill_test_headers(struct mill_test *);
 void mill_test_body(struct mill_test *, const void *, size_t len);
@@ -64,11 +66,18 @@ const char *mill_test_reply(struct mill_test *);
 
 /*
  * mill_test_edits - after a message that passed: one line for each edit, in the
- * order in which the MTA gets them; "" if there are none:
- *	change NAME[NTH]: VALUE     delete NAME[NTH]     insert INDEX NAME:
- *VALUE add NAME: VALUE             sender <ADDR> ARGS   rcpt- <ADDR> rcpt+
- *<ADDR> ARGS           body LENGTH          quarantine REASON LF in a value
- *shows as "\n".
+ * order in which the MTA gets them; "" if there are none.  LF in a value shows
+ * as "\n".
+ *
+ *	change NAME[NTH]: VALUE
+ *	delete NAME[NTH]
+ *	insert INDEX NAME: VALUE
+ *	add NAME: VALUE
+ *	sender <ADDR> ARGS
+ *	rcpt- <ADDR>
+ *	rcpt+ <ADDR> ARGS
+ *	body LENGTH
+ *	quarantine REASON
  */
 const char *mill_test_edits(struct mill_test *);
 
