@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: ISC
-"""options.py - milldam.conf(5) and the parser know the same options
+"""options.py - the manual pages and the sources know the same options
 
-The parser's tables are read from core/conf: the arrays of names that
-conf_unused() takes, and the rows of numbers with their defaults.  The page's
-options are its ".It Ic" items and the blocks that begin its sections.
+milldam.conf(5): the parser's tables are read from core/conf, the arrays of
+names that conf_unused() takes, and the rows of numbers with their defaults.
+The page's options are its ".It Ic" items and the blocks that begin its
+sections.  Milters' pages: their tables of struct mill_option and what they ask
+for by mill_conf_...().  All programs: what they give to getopt().
 """
+import glob
 import os
 import re
 import sys
@@ -97,9 +100,61 @@ def compare(table, options, page):
     return bad
 
 
+def read(path):
+    with open(os.path.join(top, path)) as f:
+        return f.read()
+
+
+def below(pattern):
+    return sorted(os.path.relpath(p, top) for p in glob.glob(
+        os.path.join(top, pattern), recursive=True))
+
+
+def settings(page):
+    """what is wrong with a milter's page"""
+    text = "".join(re.sub(r"/\*.*?\*/", "", read(f), flags=re.S)
+                   for f in below(os.path.dirname(page) + "/*.c"))
+    names = set()
+    for table in re.findall(r"struct mill_option \w+\[\] = \{(.*?)\n\};", text,
+                            re.S):
+        names |= set(re.findall(
+            r'(?:OPTION\(|\{\s*(?:\.name = )?)"([a-z][a-z-]*)"', table))
+    names |= set(re.findall(r'mill_conf_(?!error)\w+\(\s*\w+,\s*\w+,\s*"([^"]+)"',
+                            text))
+    heads = re.findall(r"^\.It (Ic .*)$", read(page), re.M)
+    told = set(re.findall(r"[a-z][a-z-]+", " ".join(heads)))
+    first = set(n for h in heads
+                for n in re.match(r"Ic ([a-z-]+(?: , [a-z-]+)*)", h)[1].split(" , "))
+    return (["no table of options in the source"] if not names else []) + [
+        n + " is not in the page" for n in sorted(names - told)] + [
+        n + " is no option" for n in sorted(first - names)]
+
+
+def flags(page):
+    """what is wrong with a page's flags; None: the program has no getopt()"""
+    folder = os.path.dirname(page)
+    if folder.startswith("milters/"):
+        folder = "milter-sdk/src"
+    text = "".join(read(f) for f in below(folder + "/**/*.c"))
+    known = set()
+    for letters in re.findall(r'getopt(?:_long)?\([^"]*"([^"]*)"', text):
+        known |= set(re.findall(r"[A-Za-z]", letters))
+    if not known:
+        return None
+    known |= set("-" + n for n in re.findall(r'\{ "([a-z-]+)", (?:0|no_arg|req)',
+                                             text))
+    told = set()
+    for words in re.findall(r"\bFl (-?[A-Za-z][a-z-]*(?: , -?[A-Za-z][a-z-]*)*)",
+                            read(page)):
+        for word in words.split(" , "):
+            told |= {word} if word.startswith("-") else set(word)  # -abc
+    return [n + " is not in the page" for n in sorted(known - told)] + [
+        n + " is no flag" for n in sorted(told - known)]
+
+
 def main():
-    with open(os.path.join(top, "policies/milldam.conf.5")) as f:
-        parts = re.split(r"^\.Sh (.*)\n", f.read(), flags=re.M)
+    parts = re.split(r"^\.Sh (.*)\n", read("policies/milldam.conf.5"),
+                     flags=re.M)
     page = dict(zip(parts[1::2], parts[2::2]))
     tables = source_tables()
     results = [("each table has its section", [
@@ -115,6 +170,12 @@ def main():
         results.append(("what %s tells of exists" % section, [
             "%s is no option" % name
             for name in items(page.get(section, "")) if name not in known]))
+    for page in below("milters/*/*.8"):
+        results.append(("settings of " + page, settings(page)))
+    for page in below("core/*/*.8") + below("milters/*/*.8"):
+        bad = flags(page)
+        if bad is not None:
+            results.append(("flags of " + page, bad))
     print("1..%d" % len(results))
     for i, (text, bad) in enumerate(results, 1):
         for line in bad:
