@@ -219,8 +219,12 @@ try_connect(struct conn *c)
 		return (event_add(c->ev_write, NULL));
 	/* A UNIX socket says so when its queue is full: look again soon.  A
 	 * timeout on the write event would do as well, but that one may fire
-	 * at once for an unconnected socket. */
-	if (errno == EAGAIN && !c->inet)
+	 * at once for an unconnected socket.  Likewise when a milter of ours
+	 * has no socket: it is being started. */
+	if (!c->inet &&
+	    (errno == EAGAIN ||
+	        (l->conf->run != NULL &&
+	            (errno == ENOENT || errno == ECONNREFUSED))))
 		return (event_add(c->timer, &tv));
 	return (-1);
 }
@@ -296,6 +300,23 @@ conn_get(struct link *l)
 	return (conn_start(l));
 }
 
+/* try_again - a milter of ours that ended as we came is being started: another
+ * connection soon, until the same deadline; false: there is no sense in it */
+static bool
+try_again(struct link *l, size_t endpoint, uint64_t deadline_us)
+{
+	struct timeval tv = { 0, RETRY_US };
+
+	if (l->conf->run == NULL || now_us() >= deadline_us ||
+	    (l->conn = conn_new(l, endpoint)) == NULL)
+		return (false);
+	l->conn->deadline_us = deadline_us;
+	if (event_add(l->conn->timer, &tv) == 0)
+		return (true);
+	conn_drop(l);
+	return (false);
+}
+
 /* lost - the peer is gone or took too long: the next endpoint while nothing was
  * said, nothing at all between messages, else that milter's failure */
 static void
@@ -305,10 +326,13 @@ lost(struct conn *c, const char *why)
 
 	if (c->phase != CONN_READY) {
 		size_t at = c->endpoint;
+		uint64_t deadline_us = c->deadline_us;
 		const char *what =
 		    c->phase == CONN_CONNECTING ? "connect" : "negotiate";
 
 		conn_drop(l);
+		if (try_again(l, at, deadline_us))
+			return;
 		l->endpoint = at + 1;
 		if (l->endpoint < l->conf->n_endpoints)
 			(void)conn_start(l);
