@@ -163,6 +163,27 @@ show_message(struct json_object *o)
 	return (0);
 }
 
+/* show_edit - "add-header X-Field: value", or "before -> after" */
+static void
+show_edit(struct json_object *e)
+{
+	const char *of = str_of(e, "of");
+	struct json_object *before = obj_of(e, "before");
+
+	printf("      edit     %s", safe(str_of(e, "edit"), 32));
+	if (*of != '\0')
+		printf(" %s", safe(of, 100));
+	if (before != NULL)
+		printf(": %s ->", safe(str_of(e, "before"), 200));
+	else if (*of != '\0' && obj_of(e, "after") != NULL)
+		putchar(':');
+	if (obj_of(e, "after") != NULL)
+		printf(" %s",
+		    safe(str_of(e, "after") + strspn(str_of(e, "after"), " "),
+		        200));
+	putchar('\n');
+}
+
 /* stages - "rcpt accept 0.4 ms" a line of one milter */
 static void
 show_stages(struct json_object *m)
@@ -182,11 +203,7 @@ show_stages(struct json_object *m)
 	edits = obj_of(m, "edits");
 	if (json_object_is_type(edits, json_type_array))
 		for (i = 0; i < json_object_array_length(edits); i++)
-			printf("      edit     %s\n",
-			    safe(json_object_to_json_string_ext(
-			             json_object_array_get_idx(edits, i),
-			             JSON_C_TO_STRING_PLAIN),
-			        300));
+			show_edit(json_object_array_get_idx(edits, i));
 }
 
 static void
