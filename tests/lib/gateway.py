@@ -208,6 +208,7 @@ class Client:
         return self.reply()
 
     def close(self):
+        self.file.close()
         self.sock.close()
 
 
