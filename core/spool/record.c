@@ -115,7 +115,7 @@ rec_msg_get(const unsigned char *in, uint64_t n, struct rec_msg *m)
 		goto bad;
 	rest = n - MSG_FIXED - m->meta_len;
 	if (m->big &&
-	    (rest != 0 || m->place.file == 0 || m->place.file > REC_NUM_MAX ||
+	    (rest != 0 || m->place.file == 0 || m->place.file > REC_NUM_NEXT ||
 	        m->place.offset > INT64_MAX ||
 	        m->place.length > INT64_MAX - m->place.offset))
 		goto bad;

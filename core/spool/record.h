@@ -9,6 +9,9 @@
  * to a multiple of REC_ALIGN.  docs/spool-format.md has the layout.
  */
 #define REC_NUM_MAX ((uint64_t)1 << 62) /* no counter gets there honestly */
+/* No counter goes on from a number beyond, nor is a file so named: what we
+ * write must stay below the maximum, or it would not be read again. */
+#define REC_NUM_NEXT (REC_NUM_MAX / 2)
 
 enum {
 	REC_HEAD = 48,

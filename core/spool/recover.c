@@ -238,9 +238,9 @@ settle(struct scan *s, bool committed)
 static void
 counters(struct spool *sp, const struct rec_head *h)
 {
-	if (h->seq >= sp->next_seq)
+	if (h->seq >= sp->next_seq && h->seq <= REC_NUM_NEXT)
 		sp->next_seq = h->seq + 1;
-	if (h->batch >= sp->next_batch)
+	if (h->batch >= sp->next_batch && h->batch <= REC_NUM_NEXT)
 		sp->next_batch = h->batch + 1;
 }
 
@@ -390,7 +390,7 @@ name_found(void *arg, const char *name)
 	num = strtoull(dash + 1, NULL, 16);
 	snprintf(again, sizeof(again), "%016" PRIx64, num);
 	/* only a name that we would give: it is made of the number again */
-	if (strcmp(again, dash + 1) != 0 || num == 0 || num > REC_NUM_MAX)
+	if (strcmp(again, dash + 1) != 0 || num == 0 || num > REC_NUM_NEXT)
 		return;
 	if (num >= sp->next_file)
 		sp->next_file = num + 1;

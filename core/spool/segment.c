@@ -139,11 +139,11 @@ seg_head_get(struct spool *sp, struct seg *g)
 
 	if (head_read(sp, g->fd, v) == -1 || v[0] != (g->num ^ sp->salt))
 		return (-1);
-	if (v[1] > sp->next_seq && v[1] <= REC_NUM_MAX)
+	if (v[1] > sp->next_seq && v[1] <= REC_NUM_NEXT)
 		sp->next_seq = v[1];
-	if (v[2] > sp->next_batch && v[2] <= REC_NUM_MAX)
+	if (v[2] > sp->next_batch && v[2] <= REC_NUM_NEXT)
 		sp->next_batch = v[2];
-	if (v[3] > sp->next_file && v[3] <= REC_NUM_MAX)
+	if (v[3] > sp->next_file && v[3] <= REC_NUM_NEXT)
 		sp->next_file = v[3];
 	if (g->size < v[4]) {
 		sp->stats.damaged++;
