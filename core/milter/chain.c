@@ -150,7 +150,8 @@ may_edit(const struct link *l)
 	if (l->skipped || l->out || l->failed || (l->done && !l->asked) ||
 	    l->mode == MODE_OFF || l->mode == MODE_SHADOW)
 		return (false);
-	return (!conn_ready(l) || (l->conn->opts.actions & edits) != 0);
+	return (!conn_ready(l) ||
+	    (l->conn->opts.actions & l->conf->may & edits) != 0);
 }
 
 /* side_by_side - content also goes to those behind the link in hand, as long as

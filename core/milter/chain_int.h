@@ -25,6 +25,7 @@ enum {
 	LINK_EXPECT_MAX = 16,       /* kinds of answer due at one time */
 	LINK_STAGES_MAX = 48,       /* stages noted for the record */
 	LINK_EDITS_MAX = 4000,      /* changes by one milter to one message */
+	PROGRESS_MAX = 10000,       /* answers that say nothing, a question */
 	EDIT_FIELD_MAX = 65000,     /* bytes of name and value: the next milter
 	                               must be able to see it in one packet */
 	EDIT_ENV_MAX = 384 << 10,   /* bytes of an envelope after edits: below
@@ -172,6 +173,7 @@ struct link {
 	struct outcome now; /* what it answered */
 	struct expect expect[LINK_EXPECT_MAX];
 	size_t n_expect;
+	unsigned progress; /* that came since the question */
 	uint64_t sent_us; /* when the wait began */
 
 	/* content */
@@ -181,6 +183,7 @@ struct link {
 	bool sent_body;
 	bool leading; /* its edits bring their own blank */
 	struct edit_list edits;
+	unsigned dropped; /* changes left out: not in its may */
 	char *quarantine; /* reason, until the verdict counts */
 
 	/* record */

@@ -295,6 +295,8 @@ put_link(const struct link *l, struct buf *b)
 	    json_kv_str(b, "verdict", outcome_word(l->final)) == -1 ||
 	    put_stages(l, b) == -1 || put_edits(l, b) == -1)
 		return (-1);
+	if (l->dropped > 0 && json_kv_num(b, "dropped_edits", l->dropped) == -1)
+		return (-1);
 	if (l->failed && l->why != NULL &&
 	    json_kv_str(b, "failure", l->why) == -1)
 		return (-1);

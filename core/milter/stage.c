@@ -83,7 +83,7 @@ link_reset_message(struct link *l)
 	}
 	l->noted_open = l->open = l->sent_mail = l->sent_data = false;
 	l->done = l->skip_rcpt = l->skip_body = l->sent_body = false;
-	l->rcpts = 0;
+	l->rcpts = l->dropped = 0;
 	l->body_off = 0;
 	free(l->quarantine);
 	l->quarantine = NULL;
@@ -310,6 +310,7 @@ link_ask(struct link *l)
 		if (!conn_ready(l))
 			return (1);
 		l->asked = true;
+		l->progress = 0;
 		outcome_clear(&l->now);
 		if (put_stage(l) == -1)
 			goto fail;
@@ -419,13 +420,15 @@ link_settle(struct link *l, char cmd, struct outcome *o)
 static void
 forbidden(struct link *l, char code)
 {
-	if (!l->conf->forbidden_drop) {
+	if (!l->conf->forbidden_drop || l->dropped == LINK_EDITS_MAX) {
 		link_fail(l, false, "change '%c' is not in its may", code);
 		return;
 	}
 	l->state->dropped++;
-	log_warning("%s: milter=%s: dropped change '%c': not in its may",
-	    l->chain->id, l->conf->name, code);
+	if (l->dropped++ == 0) /* the record has how many */
+		log_warning("%s: milter=%s: dropped change '%c': not in its "
+		            "may",
+		    l->chain->id, l->conf->name, code);
 	conn_arm(l->conn);
 }
 
@@ -527,7 +530,9 @@ void
 link_packet(struct link *l, const struct milter_packet *pkt)
 {
 	if (pkt->code == MILTER_PROGRESS && pkt->len == 0) {
-		if (link_waits(l))
+		if (++l->progress > PROGRESS_MAX)
+			link_fail(l, true, "progress without end");
+		else if (link_waits(l))
 			conn_arm(l->conn);
 		return;
 	}

@@ -185,6 +185,99 @@ a_body_with_nul_passes(void)
 	fakes_fini();
 }
 
+/* What Sendmail and Postfix send without being asked, by stage. */
+static void
+macros_of_sendmail_and_postfix_are_sent_unasked(void)
+{
+	static const struct {
+		const char *stage, *names;
+	} rows[] = {
+		{ "C(",
+		    "j _ {daemon_name} {daemon_addr} {if_name} {if_addr} "
+		    "v" },
+		{ "H(",
+		    "{tls_version} {cipher} {cipher_bits} {cert_subject} "
+		    "{cert_issuer}" },
+		{ "M(",
+		    "i {auth_type} {auth_authen} {auth_ssf} {auth_author} "
+		    "{mail_mailer} {mail_host} {mail_addr}" },
+		{ "R(", "i {rcpt_mailer} {rcpt_host} {rcpt_addr}" },
+		{ "T(", "i" },
+		{ "N(", "i" },
+		{ "E(", "i {msg_id}" },
+	};
+	struct route route = { .mailer = MAILER_SMTP,
+		.host = (char *)"hub.test",
+		.addr = (char *)"r9@y.test",
+		.text = (char *)"" };
+	char names[128], want[160], set[1024], *name, *save;
+	const char *at;
+	size_t i;
+
+	fakes();
+	setup("", NULL);
+	facts.tls_version = facts.cipher = facts.cipher_bits = "t";
+	facts.cert_subject = facts.cert_issuer = facts.verify = "c";
+	facts.auth_type = facts.auth_authen = facts.auth_author = "a";
+	facts.auth_ssf = "256";
+	field("Message-ID", " <1@x.test>");
+	ask_helo();
+	ask_mail("Q1");
+	T_OK(ASK(chain_rcpt(chain, "r1@y.test", NULL, 0, &route, NULL,
+	         on_answer, NULL)) == CHAIN_CONTINUE);
+	ask_data();
+	T_OK(ask_message() == CHAIN_CONTINUE);
+	finish(false);
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		at = strstr(text(&fa.macros), rows[i].stage);
+		T_OK(at != NULL);
+		if (at == NULL)
+			continue;
+		snprintf(set, sizeof(set), "%.*s", (int)strcspn(at, ")"), at);
+		set[1] = ',';
+		snprintf(names, sizeof(names), "%s", rows[i].names);
+		for (name = strtok_r(names, " ", &save); name != NULL;
+		     name = strtok_r(NULL, " ", &save)) {
+			snprintf(want, sizeof(want), ",%s=", name);
+			if (strstr(set, want) == NULL)
+				printf("# %s %s\n", rows[i].stage, name);
+			T_OK(strstr(set, want) != NULL);
+		}
+	}
+	T_OK(strstr(text(&fa.macros),
+	         "R(i=Q1,{rcpt_mailer}=esmtp,{rcpt_host}=hub.test,"
+	         "{rcpt_addr}=r9@y.test)") != NULL);
+	T_OK(strstr(text(&fa.macros), "{msg_id}=<1@x.test>") != NULL);
+	fakes_fini();
+}
+
+/* A set of no macro would leave the last message's visible in libmilter. */
+static void
+no_set_is_empty_and_none_is_stale(void)
+{
+	struct route route = { .mailer = MAILER_SMTP,
+		.host = (char *)"hub.test",
+		.addr = (char *)"r9@y.test",
+		.text = (char *)"" };
+
+	fakes();
+	fa.lists[MILTER_AT_RCPT] = "{rcpt_host}";
+	fa.lists[MILTER_AT_MAIL] = "{mail_host}";
+	setup("", NULL);
+	ask_mail("Q1");
+	ASK(chain_rcpt(
+	    chain, "r1@y.test", NULL, 0, &route, NULL, on_answer, NULL));
+	ask_rcpt("r2@y.test"); /* without a host */
+	chain_abort(chain);
+	ASK(chain_mail(chain, "Q2", "", NULL, 0, on_answer, NULL));
+	ask_rcpt("r3@y.test");
+	finish(false);
+	T_OK(strstr(text(&fa.macros),
+	         "M({mail_host}=x.test)R({rcpt_host}=hub.test)R(i=Q1)"
+	         "M(i=Q2)R(i=Q2)") != NULL);
+	fakes_fini();
+}
+
 static void
 lists_of_macros_are_bounded(void)
 {
@@ -474,7 +567,7 @@ recipients_are_added_with_leave_only(void)
 		{ "may = { all }", CHAIN_CONTINUE, 3, true },
 		{ "may = { } forbidden = drop", CHAIN_CONTINUE, 2, false },
 	};
-	struct buf *b;
+	struct buf *b, record = BUF_INIT(1 << 16);
 	size_t i;
 
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -489,9 +582,23 @@ recipients_are_added_with_leave_only(void)
 		T_OK(got.verdict == rows[i].verdict);
 		T_OK(env.n_rcpts == rows[i].n_rcpts);
 		T_OK(has_field("X-S", " 1") == rows[i].field);
+		record.len = 0;
+		T_OK(chain_record(chain, &record) == 0);
+		T_OK((strstr(record.data, "\"dropped_edits\":") != NULL) ==
+		    (strstr(rows[i].opts, "drop") != NULL));
 		finish(true);
 		fakes_fini();
 	}
+	fakes(); /* 5,000 of them are too many to leave out */
+	b = eom(&fb);
+	for (i = 0; i < 5000; i++)
+		add(b, '+', "new@y.test", NULL);
+	reply(b, 'c');
+	setup("", "forbidden = drop");
+	T_OK(pass("Q1") == CHAIN_TEMPFAIL);
+	finish(true);
+	fakes_fini();
+	buf_fini(&record);
 }
 
 /* However the authoriser fails, nobody is authorised. */
@@ -598,6 +705,10 @@ static const struct t_case cases[] = {
 	{ "rules: empty messages have no header or body packet",
 	    empty_messages_have_no_header_or_body_packet },
 	{ "rules: a body with NUL passes", a_body_with_nul_passes },
+	{ "rules: macros of Sendmail and Postfix are sent unasked",
+	    macros_of_sendmail_and_postfix_are_sent_unasked },
+	{ "rules: no set of macros is empty, none is stale",
+	    no_set_is_empty_and_none_is_stale },
 	{ "rules: lists of macros are bounded", lists_of_macros_are_bounded },
 	{ "rules: skip at RCPT, header and body, a lie elsewhere",
 	    skip_means_something_at_three_commands },
