@@ -109,6 +109,34 @@ def examples():
         assert got.returncode == 0, got.stderr
 
 
+@tap.test("builds and runs the filter of the installed manual page")
+def manual():
+    with open(os.path.join(INST, "share/man/man3/milldam.3")) as f:
+        page = f.read()
+    text = page[page.index(".Sh EXAMPLES"):]
+    text = text[text.index("#include"):text.index(".Ed")]
+    source = write("outside.c", text.replace("\\e", "\\"))
+    program = os.path.join(DIR, "outside")
+    flags = command("pkg-config", "--cflags", "--libs", "milldam").stdout
+    got = command(os.environ.get("CC", "cc").split()[0], "-Wall", "-Wextra",
+                  "-Werror", "-o", program, source, *flags.split(),
+                  "-Wl,-rpath," + os.path.join(INST, "lib"), *SANITIZE)
+    assert got.returncode == 0, got.stderr
+    with Running(program) as r:
+        s = r.session()
+        s.connect("192.0.2.1")
+        same(s.mail("<a@local>"), "y")
+        same(s.reply, "550 5.1.8 local: no such domain")
+        same(s.mail("<a@from.test>"), "c")
+        same(s.content(), "c")
+        same(s.edits, [("h", z("X-Outside", "192.0.2.1"))])
+        s.close()
+    # every function's page is found by its name
+    for name in ("mill_main", "mill_rcpt_at", "mill_test_eml"):
+        path = os.path.join(INST, "share/man/man3", name + ".3")
+        assert os.path.exists(path), path
+
+
 @tap.test("an example tags mail from outside on the wire")
 def example_runs():
     program = os.path.join(DIR, "tag-external/milldam-tag-external")

@@ -25,16 +25,18 @@ extern "C" {
  * - Many threads call the functions at once, but one transaction is in one
  *   function at a time.  Keep state in the transaction or behind a lock.
  * - const char * returned is borrowed: until the end of the message (sender,
- *   recipients, header, body) or of the session (client, HELO).  All strings
- * end in NUL and hold no other NUL; they come from the network unless said
- *   otherwise, and may hold any other byte.
+ *   recipients, header, body) or of the session (client, HELO); a macro until
+ *   the function that asked for it returns.  All strings end in NUL and hold no
+ *   other NUL; they come from the network unless said otherwise, and may hold
+ *   any other byte.
  * - Indices count from 0.  Sizes are bytes.
  * - int functions return 0, or -1 with errno: EINVAL an argument is malformed,
  *   EMSGSIZE a limit is reached, ENOMEM, ENOTSUP the edit was not declared or
- * the MTA does not offer it.  A failed call changes nothing.
+ *   the MTA does not offer it.  A failed call changes nothing.
  * - Edits are collected and leave together after the message's last verdict,
  *   if that is MILL_CONTINUE or MILL_ACCEPT; otherwise none does.  They may be
- *   made at any stage of a message (mail and later).
+ *   made at any stage of a message (mail and later; before it they are EINVAL)
+ *   and are the message's: one made for a recipient that is then refused stays.
  *
  * ABI: structures grow only at their end, and MILL_ABI then grows; mill_main()
  * accepts any smaller number.
@@ -150,14 +152,18 @@ struct mill_filter {
 	 * beside decide functions (those have other settings).
 	 */
 	int (*load)(void *settings, struct mill_conf *);
-	/* unload - free what load() made; the table's members are not yours */
+	/* unload - free what load() made; the table's members are not yours.
+	 * In whichever thread ends the last session with these settings; not at
+	 * the end of the program. */
 	void (*unload)(void *settings);
 
 	/*
 	 * init - once, after privileges are dropped and the daemon is in the
 	 * background, before the first session; not with -n.  Start threads and
 	 * helper processes here.  -1: the program ends with 75.
-	 * fini - at a graceful stop, after the last transaction.
+	 * fini - at a graceful stop, after the last transaction: no function of
+	 * the filter runs beside it or later.  Not called if something was
+	 * still in hand 10 s after the signal.
 	 */
 	int (*init)(void *settings);
 	void (*fini)(void);
@@ -196,21 +202,25 @@ struct mill_filter {
 /*
  * mill_main - be a filter: returns the exit status of the program.
  *
- *	-p SOCKET  where to listen: unix:/path, inet:PORT@HOST, inet6:PORT@HOST
+ *	-p SOCKET  where to listen: unix:/path, inet:PORT@HOST, inet6:PORT@HOST,
+ *	           or as Postfix writes it, inet:HOST:PORT
  *	-c FILE    settings; none: all defaults
  *	-n         check settings only
  *	-f         stay in the foreground (default)
  *	-d         detach; logs go to syslog
  *	-P FILE    write the process id there
  *	-u USER    become USER (and its groups)
+ *	-l FORM    log to stderr (default), syslog (default with -d), or as json
  *	-v         log more
  *	-h         help: options and settings
  *
  * Status: 0 stopped by SIGTERM or SIGINT, or -n without mistakes; 64 wrong
- *usage; 75 it could not start; 78 mistakes in the settings, each as file:line.
- * SIGHUP reads the settings again; with mistakes the old ones stay and the
- * mistakes are logged.  A Unix socket has mode 0660; a stale one is replaced.
- * While message() works, the MTA is told every few seconds that it does.
+ * usage; 70 the definition is at fault; 75 it could not start; 78 mistakes in
+ * the settings, each as file:line.  SIGHUP reads the settings again; with
+ * mistakes the old ones stay and the mistakes are logged.  A Unix socket has
+ * mode 0660; a stale one is replaced, one that is served is not (75).  While
+ * message() works, the MTA is told every few seconds that it does.  At a stop
+ * messages in hand are finished for up to 10 s, and others get 451 4.3.2.
  */
 int mill_main(const struct mill_filter *, int argc, char **argv);
 
@@ -225,8 +235,8 @@ const void *mill_settings(const struct mill_txn *);
  * verdict: MILL_REJECT for code 500..599, MILL_TEMPFAIL for 400..499.
  *	return (mill_reply(txn, 550, "5.7.1", "%s: no such user", rcpt));
  * xcode is an enhanced status code of the same class (RFC 3463), or NULL.  LF
- *in the text begins another line (at most 32 of 480 bytes; more is cut);
- *control bytes become '?'; '%' needs no care.  421 also ends the SMTP session.
+ * in the text begins another line (at most 32 of 480 bytes; more is cut);
+ * control bytes become '?'; '%' needs no care.  421 also ends the SMTP session.
  * A wrong code or xcode is a fault of the filter: it is logged, and the MTA's
  * default text is used.
  */
@@ -264,8 +274,8 @@ const char *mill_queue_id(const struct mill_txn *);
  *                with NULL, never NULL itself
  * mill_rcpt      the recipient in hand at the rcpt stage, else ""
  * mill_n_rcpts   recipients that this filter let pass so far (the MTA or a
- * later filter may still have refused some) mill_rcpt_at   one of them, in
- * order; i < mill_n_rcpts()
+ *                later filter may still have refused some)
+ * mill_rcpt_at   one of them, in order; i < mill_n_rcpts(), "" beyond
  */
 const char *mill_sender(const struct mill_txn *);
 const char *const *mill_sender_args(const struct mill_txn *);
@@ -398,8 +408,8 @@ const struct mill_nets *mill_conf_nets(
 void mill_conf_error(struct mill_conf *, const struct mill_block *,
     const char *name, const char *fmt, ...) MILL_PRINTF(4, 5);
 
-/* mill_conf_max_body - choose max_body and oversize for these settings.  The
- * filter must declare a max_body other than 0, or no body is asked for. */
+/* mill_conf_max_body - choose max_body and oversize for these settings; 0:
+ * every body is too large.  A mistake if the filter declares no max_body. */
 void mill_conf_max_body(
     struct mill_conf *, uint64_t max_body, enum mill_verdict oversize);
 
