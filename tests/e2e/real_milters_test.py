@@ -13,27 +13,29 @@ import struct
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
-from dnsserver import DnsServer  # noqa: E402
 from fakemilter import packet  # noqa: E402
 from gateway import (TOP, Client, Gateway, Tap, free_port,  # noqa: E402
                      wait_for, without_trace)
 from mails import EICAR, eicar_mail  # noqa: E402
 from mta import program  # noqa: E402
+from nameserver import NameServer  # noqa: E402
+from netns import own_network  # noqa: E402
+from packages import unpack  # noqa: E402
 from sink import Sink  # noqa: E402
 
 tap = Tap()
 GTUBE = (b"XJS*C4JDBQADN1.NSBN3*2IDNEN*" +
          b"GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X")
 ZONE = {
-    ("reject.test", "TXT"): "v=spf1 -all",
-    ("_dmarc.reject.test", "TXT"): "v=DMARC1; p=reject",
-    ("quarantine.test", "TXT"): "v=spf1 -all",
-    ("_dmarc.quarantine.test", "TXT"): "v=DMARC1; p=quarantine",
-    ("pass.test", "TXT"): "v=spf1 ip4:127.0.0.0/8 -all",
-    ("_dmarc.pass.test", "TXT"): "v=DMARC1; p=reject",
-    ("reject.test", "A"): "192.0.2.1",
-    ("quarantine.test", "A"): "192.0.2.1",
-    ("pass.test", "A"): "192.0.2.1",
+    ("reject.test", "TXT"): ["v=spf1 -all"],
+    ("_dmarc.reject.test", "TXT"): ["v=DMARC1; p=reject"],
+    ("quarantine.test", "TXT"): ["v=spf1 -all"],
+    ("_dmarc.quarantine.test", "TXT"): ["v=DMARC1; p=quarantine"],
+    ("pass.test", "TXT"): ["v=spf1 ip4:127.0.0.0/8 -all"],
+    ("_dmarc.pass.test", "TXT"): ["v=DMARC1; p=reject"],
+    ("reject.test", "A"): ["192.0.2.1"],
+    ("quarantine.test", "A"): ["192.0.2.1"],
+    ("pass.test", "A"): ["192.0.2.1"],
 }
 
 
@@ -79,7 +81,7 @@ class Box:
             for i, p in reversed(list(enumerate(self.ports))):
                 text = text.replace(f"@PORT{i or ''}@", str(p))
             text = text.replace("@DIR@", folder).replace(
-                "@DNS@", dns.address).replace("@TOP@", TOP)
+                "@DNS@", "127.0.0.1").replace("@TOP@", TOP)
             with open(f"{folder}/{name}", "w") as f:
                 f.write(text)
         self.box = program(self.name, self.packages,
@@ -508,8 +510,11 @@ def _():
     assert b"\r\nX-Perl: 150902 1\r\n" in m.content, m.content
 
 
+for b in BOXES:
+    unpack(b.name, b.packages)
+own_network()  # resolvers of the C library know no port but 53
 sink = Sink()
-dns = DnsServer(ZONE)
+dns = NameServer(ZONE, port=53)
 gate = Gateway(sink.port, extra="".join(b.conf() for b in BOXES))
 only = sys.argv[1:]
 if only:

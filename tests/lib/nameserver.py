@@ -2,14 +2,14 @@
 """nameserver - a name server that knows what a test tells it
 
 records: {(name, type): answer}; name in lower case without the last dot; type
-"A", "AAAA", "MX", "PTR"; answer a list of values ("192.0.2.1"; (10, "mx.test")
-for MX), or "SERVFAIL", or "SILENT".  A name without any record is NXDOMAIN.
+"A", "AAAA", "MX", "PTR", "TXT"; answer a list of values ("192.0.2.1"; (10,
+"mx.test") for MX), or "SERVFAIL", or "SILENT".  A name without any record is NXDOMAIN.
 """
 import socket
 import struct
 import threading
 
-TYPES = {"A": 1, "PTR": 12, "MX": 15, "AAAA": 28}
+TYPES = {"A": 1, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28}
 NAMES = {v: k for k, v in TYPES.items()}
 
 
@@ -28,15 +28,19 @@ def wire_value(kind, value):
         return socket.inet_pton(socket.AF_INET6, value)
     if kind == "MX":
         return struct.pack(">H", value[0]) + wire_name(value[1])
+    if kind == "TXT":
+        parts = [value[i:i + 200] for i in range(0, len(value), 200)]
+        return b"".join(bytes([len(p)]) + p.encode() for p in parts)
     return wire_name(value)
 
 
 class NameServer:
-    def __init__(self, records):
+    def __init__(self, records, port=0):
+        """port: 53 in a network of the test's own (netns.py)"""
         self.records = records
         self.asked = []
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.sock.bind(("127.0.0.1", 0))
+        self.sock.bind(("127.0.0.1", port))
         self.port = self.sock.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -53,6 +57,8 @@ class NameServer:
                 reply = self._answer(query)
                 if reply:
                     self.sock.sendto(reply, peer)
+            except (struct.error, IndexError, UnicodeDecodeError):
+                continue
             except OSError:
                 return
 
@@ -68,7 +74,8 @@ class NameServer:
         found = self.records.get((name, kind), [])
         if found == "SILENT":
             return None
-        known = any(n == name for n, _ in self.records)
+        known = any(n == name or n.endswith("." + name)
+                    for n, _ in self.records)
         code = 2 if found == "SERVFAIL" else 0 if known else 3
         values = [] if isinstance(found, str) else found
         out = query[:2] + struct.pack(">HHHHH", 0x8580 | code, 1, len(values),
