@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: ISC
+"""quarantine - held messages: shown, released, deleted, and never lost"""
+import os
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
+from fakemilter import FakeMilter, packet  # noqa: E402
+from gateway import Client, Gateway, Tap, wait_for, without_trace  # noqa: E402
+from sink import Sink  # noqa: E402
+
+tap = Tap()
+sink = Sink()
+HEAD = b"From: <a@from.test>\r\nSubject: held\r\n\r\n"
+HOLD = packet(b"q", b"looks odd: score 7.5\0") + packet(b"a")
+
+
+class Held:
+    """A gateway whose milter "odd" holds everything."""
+
+    def __init__(self, answer=HOLD, **more):
+        self.fake = FakeMilter({"E": answer})
+        self.gate = Gateway(
+            sink.port, chain=("access", "odd"), milters='milter "odd" '
+            f'{{ endpoints = {{ "{self.fake.endpoint()}" }} }}', **more)
+
+    def __enter__(self):
+        return self.gate.start()
+
+    def __exit__(self, *exc):
+        self.gate.__exit__(*exc)
+        self.fake.close()
+
+
+def send(gate, n=1, content=HEAD + b"x\r\n", rcpts=("b@to.test",)):
+    for _ in range(n):
+        got = Client(gate).send(content, rcpts=rcpts)
+        assert got.startswith("250 "), got
+
+
+def listed(gate, n):
+    found = wait_for(lambda: [m for m in [gate.ctl_json("queue", "list")]
+                              if len(m) == n], 10)
+    assert found, gate.ctl("queue", "list").stdout
+    return found[0]
+
+
+@tap.test("the list and one message show who held it and why, and the header")
+def _():
+    with Held() as gate:
+        send(gate, rcpts=("b@to.test", "c@to.test"))
+        m = listed(gate, 1)[0]
+        assert m["state"] == "held" and m["hold_by"] == "odd", m
+        assert m["reason"] == "looks odd: score 7.5", m
+        assert m["sender"] == "a@from.test"
+        assert [r["address"] for r in m["recipients"]] == [
+            "b@to.test", "c@to.test"]
+        assert {r["state"] for r in m["recipients"]} == {"waiting"}
+        shown = gate.ctl_json("queue", "show", m["id"])
+        assert shown["header"].endswith(HEAD[:-2].decode()), shown
+        assert shown["client"] == "127.0.0.1"
+        assert shown["record"]["outcome"] == "held", shown
+        why = gate.ctl_json("explain", m["id"])
+        assert "looks odd" in str(why), why
+        text = gate.ctl("queue", "list")
+        assert text.returncode == 0 and "looks odd" in text.stdout
+        assert "held" in gate.ctl("queue", "show", m["id"]).stdout
+        assert f"{m['id']}: held: by=odd, reason=looks odd" in gate.log_text()
+        status = gate.ctl_json("status")
+        assert "'held': 1" in str(status), status
+        assert gate.ctl("queue", "show", "nothing").returncode == 1
+        assert gate.ctl("queue", "release", "nothing").returncode == 1
+        assert gate.ctl("queue", "delete", "nothing").returncode == 1
+        assert not sink.messages
+
+
+@tap.test("release delivers to the byte, delete forgets, the rest stays")
+def _():
+    with Held() as gate:
+        n = len(sink.messages)
+        send(gate, 4)
+        ids = [m["id"] for m in listed(gate, 4)]
+        assert gate.ctl_json("queue", "release", ids[1]) == {"changed": 1}
+        assert len(sink.wait(n + 1, 10)) == n + 1
+        assert without_trace(sink.messages[-1].content) == HEAD + b"x\r\n"
+        assert ids[1].encode() in sink.messages[-1].content
+        assert gate.ctl_json("queue", "delete", ids[2]) == {"changed": 1}
+        assert [m["id"] for m in listed(gate, 2)] == [ids[0], ids[3]]
+        assert gate.ctl_json("queue", "flush") == {"changed": 0}
+        assert gate.ctl_json("queue", "release", "all") == {"changed": 2}
+        assert len(sink.wait(n + 3, 10)) == n + 3
+        listed(gate, 0)
+        time.sleep(0.2)
+        assert len(sink.messages) == n + 3
+
+
+@tap.test("held mail survives a stop and kill -9, and stays held")
+def _():
+    with Held() as gate:
+        n = len(sink.messages)
+        send(gate, 3)
+        before = listed(gate, 3)
+        gate.stop()
+        gate.start()
+        assert listed(gate, 3) == before
+        assert gate.ctl_json("queue", "delete", before[0]["id"]) == \
+            {"changed": 1}
+        time.sleep(0.2)  # an outcome is synced within 50 ms
+        gate.kill()
+        gate.start()
+        assert listed(gate, 2) == before[1:]
+        assert len(sink.messages) == n
+        pid = next(p["pid"] for p in gate.ctl_json("status")["processes"]
+                   if p["name"] == "queue.0")
+        os.kill(pid, signal.SIGKILL)
+        assert wait_for(lambda: gate.ctl("queue", "list").returncode == 0)
+        assert listed(gate, 2) == before[1:]
+        assert gate.ctl_json("queue", "release", "all") == {"changed": 2}
+        assert len(sink.wait(n + 2, 10)) == n + 2
+
+
+@tap.test("mail in the queue can be held, released and deleted by command")
+def _():
+    with Gateway(sink.port) as gate:
+        n = len(sink.messages)
+        gate.ctl("pause", "delivery")
+        send(gate, 3)
+        ids = [m["id"] for m in listed(gate, 3)]
+        assert gate.ctl_json("queue", "hold", ids[0]) == {"changed": 1}
+        assert gate.ctl_json("queue", "hold", ids[0]) == {"changed": 0}
+        assert gate.ctl_json("queue", "delete", ids[1]) == {"changed": 1}
+        gate.ctl("resume", "delivery")
+        assert len(sink.wait(n + 1, 10)) == n + 1
+        m = listed(gate, 1)[0]
+        assert m["id"] == ids[0] and m["reason"] == "held by command", m
+        gate.stop()
+        gate.start()
+        assert listed(gate, 1)[0]["state"] == "held"
+        assert gate.ctl_json("queue", "release", ids[0]) == {"changed": 1}
+        assert len(sink.wait(n + 2, 10)) == n + 2
+        assert "deleted" in gate.log_text()
+
+
+@tap.test("a large held body is a file that goes with its message")
+def _():
+    big = HEAD + b"0123456789abcdef\r\n" * 30000
+    with Held(extra="limits { inline-size = 64K }\n") as gate:
+        n = len(sink.messages)
+
+        def bodies():
+            """Files that are larger than a message but no segment."""
+            return [f for d, _, fs in os.walk(gate.dir + "/spool") for f in fs
+                    if len(big) < os.path.getsize(os.path.join(d, f)) <
+                    2 * len(big)]
+        send(gate, 2, big)
+        ids = [m["id"] for m in listed(gate, 2)]
+        assert len(bodies()) == 2, bodies()
+        gate.stop()
+        gate.start()
+        gate.ctl("queue", "delete", ids[0])
+        gate.ctl("queue", "release", ids[1])
+        assert len(sink.wait(n + 1, 10)) == n + 1
+        assert without_trace(sink.messages[-1].content) == big
+        assert wait_for(lambda: not bodies(), 10), bodies()
+
+
+@tap.test("edits count in what is held and released")
+def _():
+    edit = packet(b"h", b"X-Spam-Score\0" b"7.5\0") + HOLD
+    with Held(edit) as gate:
+        n = len(sink.messages)
+        send(gate)
+        m = listed(gate, 1)[0]
+        shown = gate.ctl_json("queue", "show", m["id"])
+        assert "X-Spam-Score: 7.5" in shown["header"], shown["header"]
+        gate.ctl("queue", "release", m["id"])
+        assert len(sink.wait(n + 1, 10)) == n + 1
+        assert b"X-Spam-Score: 7.5\r\n" in sink.messages[-1].content
+
+
+try:
+    tap.run()
+finally:
+    sink.close()
