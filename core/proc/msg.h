@@ -18,7 +18,10 @@ enum msg_type {
 	                  the order read; the child parses and swaps */
 	MSG_STOP,      /* -: finish what is in hand, then exit 0 */
 	MSG_PING,      /* -: answer MSG_PONG within hang-time or be replaced */
-	MSG_COMMAND,   /* str line: a milldamctl command for this child */
+	MSG_COMMAND,   /* str line: a milldamctl command for this child.  A long
+	                  answer stops after REPLY_WINDOW bytes; "more" with the
+	                  same ref lets REPLY_MORE bytes follow, "cancel" ends
+	                  it without an answer */
 	MSG_STATE,     /* str name, str value: run-time switch, e.g.
 	                  "accept" "paused", "milter.virus" "shadow"; sent at
 	                  start for all that are set, and on change */
@@ -76,6 +79,8 @@ enum msg_type {
 	/* any child or the supervisor to the queue */
 	MSG_NOTICE = 160   /* str subject, blob text: mail to postmaster */
 };
+
+enum { REPLY_WINDOW = 1 << 20, REPLY_MORE = REPLY_WINDOW / 2 };
 
 enum outcome {
 	OUTCOME_DONE,

@@ -34,7 +34,8 @@ struct stream {
 	enum op op;
 	struct entry *at; /* the next one */
 	uint64_t changed;
-	bool begun; /* something of the answer has left */
+	bool begun;    /* something of the answer has left */
+	size_t credit; /* bytes that may leave */
 	struct records_search search;
 	struct buf out;
 };
@@ -172,6 +173,7 @@ stream_new(struct queue *q, uint64_t ref, enum op op)
 	s->ref = ref;
 	s->op = op;
 	s->out.max = PART_MAX;
+	s->credit = REPLY_WINDOW;
 	s->search.fd = -1;
 	if (op != OP_EXPLAIN)
 		s->at = TAILQ_FIRST(&q->all);
@@ -286,6 +288,7 @@ step(struct queue *q, struct stream *s)
 		return;
 	child_reply(q->c, s->ref, last, s->out.data, s->out.len);
 	s->begun = true;
+	s->credit -= s->out.len < s->credit ? s->out.len : s->credit;
 	s->out.len = 0;
 	if (last)
 		stream_free(q, s);
@@ -295,14 +298,36 @@ bool
 command_step(struct queue *q)
 {
 	struct stream *s, *next;
+	bool more = false;
 
 	if (chan_backlog(q->c->control) > BACKLOG_MAX)
 		return (q->n_streams > 0);
 	for (s = TAILQ_FIRST(&q->streams); s != NULL; s = next) {
 		next = TAILQ_NEXT(s, link);
-		step(q, s);
+		if (s->credit > 0)
+			step(q, s);
 	}
-	return (q->n_streams > 0);
+	TAILQ_FOREACH (s, &q->streams, link)
+		more |= s->credit > 0;
+	return (more);
+}
+
+/* stream_flow - "more" or "cancel" for the answer to ref */
+static void
+stream_flow(struct queue *q, uint64_t ref, bool more)
+{
+	struct stream *s;
+
+	TAILQ_FOREACH (s, &q->streams, link)
+		if (s->ref == ref)
+			break;
+	if (s == NULL)
+		return; /* it is complete */
+	if (more)
+		s->credit += REPLY_MORE;
+	else if (s->op == OP_LIST || s->op == OP_EXPLAIN)
+		stream_free(q, s); /* a change goes on to its end */
+	queue_kick(q);
 }
 
 static void
@@ -421,6 +446,9 @@ queue_answer(struct queue *q, uint64_t ref, const char *line)
 	n = words(copy, w);
 	if (n == 1 && strcmp(w[0], "status") == 0)
 		status(q, ref);
+	else if (n == 1 &&
+	    (strcmp(w[0], "more") == 0 || strcmp(w[0], "cancel") == 0))
+		stream_flow(q, ref, w[0][0] == 'm');
 	else if (n == 2 && strcmp(w[0], "explain") == 0)
 		explain(q, ref, w[1]);
 	else if (n < 2 || n > WORDS_MAX || strcmp(w[0], "queue") != 0 ||

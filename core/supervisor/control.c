@@ -74,8 +74,10 @@ on_writable(evutil_socket_t sock, short what, void *arg)
 		client_free(c);
 		return;
 	}
-	if (n > 0)
+	if (n > 0) {
 		c->sent += (size_t)n;
+		gather_sent(c, (size_t)n);
+	}
 	if (c->sent == c->out.len) {
 		c->sent = c->out.len = 0;
 		if (c->ended) {

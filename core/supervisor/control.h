@@ -25,9 +25,12 @@ struct client {
 	size_t len;
 	struct buf out;
 	size_t sent;
-	bool ended;         /* free it when all is written */
-	uint64_t stream;    /* ref of a child's answer that is passed on */
-	struct part *parts; /* n_parts */
+	bool ended;            /* free it when all is written */
+	uint64_t stream;       /* ref of a child's answer that is passed on */
+	struct process *asked; /* whose answer that is */
+	bool begun;            /* some of it has come */
+	size_t passed_on;      /* bytes since the child was told "more" */
+	struct part *parts;    /* n_parts */
 	size_t n_parts;
 	void (*gathered)(struct client *);
 	struct event *timer; /* of the gathering or the stream */
@@ -51,5 +54,7 @@ void gather_start(struct client *, enum proc_kind, const char *line,
 /* gather_stream - pass line to the queue, and its answer to the client */
 void gather_stream(struct client *, struct process *, const char *line);
 void gather_free(struct client *);
+/* gather_sent - the client has taken n bytes */
+void gather_sent(struct client *, size_t n);
 
 #endif

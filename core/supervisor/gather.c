@@ -20,11 +20,28 @@ enum { PART_MAX = 1 << 20 };
 static const struct timeval gather_limit = { 2, 0 };
 static const struct timeval stream_limit = { 20, 0 };
 
+/* send_line - with that ref; -1 if it cannot be */
+static int
+send_line(struct process *p, uint64_t ref, const char *line)
+{
+	struct buf b = BUF_INIT(8192);
+	struct packer k = { &b, false };
+	int rc = -1;
+
+	pack_str(&k, line);
+	if (p->control != NULL && pack_end(&k) == 0)
+		rc = chan_send_buf(p->control, MSG_COMMAND, ref, &b, -1);
+	buf_fini(&b);
+	return (rc);
+}
+
 void
 gather_free(struct client *c)
 {
 	size_t i;
 
+	if (c->stream != 0)
+		(void)!send_line(c->asked, c->stream, "cancel");
 	for (i = 0; i < c->n_parts; i++)
 		buf_fini(&c->parts[i].text);
 	free(c->parts);
@@ -39,16 +56,9 @@ gather_free(struct client *c)
 static uint64_t
 ask(struct sup *sup, struct process *p, const char *line)
 {
-	struct buf b = BUF_INIT(8192);
-	struct packer k = { &b, false };
 	uint64_t ref = ++sup->next_ref;
 
-	pack_str(&k, line);
-	if (pack_end(&k) == -1 ||
-	    chan_send_buf(p->control, MSG_COMMAND, ref, &b, -1) == -1)
-		ref = 0;
-	buf_fini(&b);
-	return (ref);
+	return (send_line(p, ref, line) == -1 ? 0 : ref);
 }
 
 static void
@@ -61,6 +71,18 @@ on_gather_time(evutil_socket_t fd, short what, void *arg)
 	c->gathered(c);
 }
 
+/* stream_ends - without its last part; what was cut off is no JSON */
+static void
+stream_ends(struct client *c, const char *why)
+{
+	c->stream = 0;
+	(void)event_del(c->timer);
+	if (c->begun)
+		client_end(c);
+	else
+		client_error(c, why);
+}
+
 static void
 on_stream_time(evutil_socket_t fd, short what, void *arg)
 {
@@ -68,11 +90,21 @@ on_stream_time(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	c->stream = 0;
-	if (c->out.len == 0)
-		client_error(c, "the process does not answer");
-	else
-		client_end(c);
+	(void)!send_line(c->asked, c->stream, "cancel");
+	stream_ends(c, "the process does not answer");
+}
+
+void
+gather_sent(struct client *c, size_t n)
+{
+	if (c->stream == 0)
+		return;
+	(void)event_add(c->timer, &stream_limit);
+	c->passed_on += n;
+	if (c->passed_on < REPLY_MORE)
+		return;
+	c->passed_on -= REPLY_MORE;
+	(void)!send_line(c->asked, c->stream, "more");
 }
 
 static bool
@@ -125,6 +157,7 @@ gather_stream(struct client *c, struct process *p, const char *line)
 		client_error(c, "that process does not run now");
 		return;
 	}
+	c->asked = p;
 	c->timer = event_new(c->sup->base, -1, 0, on_stream_time, c);
 	c->stream = c->timer != NULL ? ask(c->sup, p, line) : 0;
 	if (c->stream == 0)
@@ -159,6 +192,31 @@ part_answer(
 }
 
 void
+gather_lost(struct sup *sup, struct process *p)
+{
+	struct client *c, *next;
+	size_t i;
+
+	for (c = sup->clients; c != NULL; c = next) {
+		bool waited = false;
+
+		next = c->next;
+		if (c->stream != 0 && c->asked == p)
+			stream_ends(c, "that process has ended");
+		for (i = 0; i < c->n_parts; i++)
+			if (c->parts[i].from == p && c->parts[i].ref != 0) {
+				c->parts[i].ref = 0;
+				c->parts[i].text.len = 0;
+				waited = true;
+			}
+		if (waited && complete(c)) {
+			(void)event_del(c->timer);
+			c->gathered(c);
+		}
+	}
+}
+
+void
 control_answer(struct sup *sup, struct frame *f)
 {
 	struct unpacker u = { f->data, f->len, false };
@@ -178,6 +236,7 @@ control_answer(struct sup *sup, struct frame *f)
 				c->stream = 0;
 				(void)event_del(c->timer);
 			}
+			c->begun = true;
 			client_say(c, text, n);
 			if (last)
 				client_end(c);

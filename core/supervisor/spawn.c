@@ -498,6 +498,7 @@ spawn_reaped(struct sup *sup, pid_t pid, int status)
 	p->pid = 0;
 	p->ready = false;
 	chan_free(&p->control);
+	gather_lost(sup, p);
 	if (sup->phase != RUNNING || p->gone) {
 		sup_next_phase(sup);
 		return;

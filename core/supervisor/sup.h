@@ -96,6 +96,8 @@ void state_send_all(struct sup *, struct process *);
 /* control.c */
 int control_open(struct sup *);
 void control_answer(struct sup *, struct frame *); /* MSG_REPLY */
+/* gather_lost - the process has ended: nobody need wait for it */
+void gather_lost(struct sup *, struct process *);
 void control_close(struct sup *);
 int sup_reload(struct sup *, struct buf *errors);
 

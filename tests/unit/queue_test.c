@@ -494,6 +494,88 @@ lists_many_in_parts_and_flushes_them(void)
 	rig_end(&r);
 }
 
+/* tell - a line for the answer to ref */
+static void
+tell(struct rig *r, uint64_t ref, const char *line)
+{
+	struct buf b = BUF_INIT(1024);
+	struct packer k = { &b, false };
+
+	pack_str(&k, line);
+	T_OK(pack_end(&k) == 0);
+	T_OK(frame_put(&r->control.io, MSG_COMMAND, ref, b.data, b.len, -1) ==
+	    0);
+	T_OK(frame_flush(&r->control.io) == 0);
+	buf_fini(&b);
+}
+
+/* hear - bytes of answer that come without being asked for more */
+static size_t
+hear(struct rig *r, uint64_t ref, bool *last)
+{
+	struct unpacker u;
+	struct got g;
+	size_t n, sum = 0;
+
+	*last = false;
+	while (!*last && side_get(&r->control, MSG_REPLY, 500, &g) == 0) {
+		u = (struct unpacker){ g.data, g.len, false };
+		*last = unpack_u8(&u) != 0;
+		(void)unpack_blob(&u, &n);
+		T_OK(g.ref == ref);
+		sum += n;
+		got_fini(&g);
+	}
+	return (sum);
+}
+
+static void
+a_long_answer_waits_for_its_reader(void)
+{
+	char addr[200];
+	struct envelope e;
+	struct rcpt *c;
+	struct rig r;
+	size_t n, sum;
+	bool last;
+	int i;
+
+	rig_start(&r, "");
+	rig_state(&r, "delivery", "paused");
+	rig_env(&e, ID1, "b@dest.test", "dest.test");
+	memset(addr, 'x', sizeof(addr));
+	(void)strcpy(addr + 100, "@dest.test");
+	for (i = 0; i < 200; i++) {
+		c = env_add_rcpt(&e, addr);
+		T_OK(
+		    c != NULL && route_copy(&c->route, &e.rcpts[0].route) == 0);
+	}
+	for (i = 0; i < 90; i++) {
+		(void)snprintf(e.id, sizeof(e.id), "000000000%04d", i);
+		T_OK(rig_put(&r, &e, "Subject: x\r\n\r\n") == 0);
+	}
+	tell(&r, 900, "queue list");
+	sum = hear(&r, 900, &last);
+	T_OK(!last && sum >= REPLY_WINDOW && sum < REPLY_WINDOW * 3 / 2);
+	for (i = 0; i < 10 && !last; i++) {
+		tell(&r, 900, "more");
+		n = hear(&r, 900, &last);
+		T_OK(n < REPLY_MORE * 2);
+		sum += n;
+	}
+	T_OK(last && sum > 2 * REPLY_WINDOW);
+	for (i = 0; i < 40; i++) {
+		tell(&r, 901 + (uint64_t)i, "queue list");
+		tell(&r, 901 + (uint64_t)i, "cancel");
+	}
+	T_OK(rig_says(&r, "queue hold all", "{\"changed\":90}"));
+	tell(&r, 990, "more"); /* of nothing */
+	tell(&r, 990, "cancel");
+	T_OK(rig_says(&r, "status", "\"messages\":90"));
+	env_fini(&e);
+	rig_end(&r);
+}
+
 static void
 drops_a_relay_that_answers_nonsense(void)
 {
@@ -640,6 +722,8 @@ static const struct t_case cases[] = {
 	    warns_of_delay_and_gives_up_in_time },
 	{ "lists many in parts and flushes them",
 	    lists_many_in_parts_and_flushes_them },
+	{ "a long answer waits for its reader",
+	    a_long_answer_waits_for_its_reader },
 	{ "drops a relay that answers nonsense",
 	    drops_a_relay_that_answers_nonsense },
 	{ "an answer to the process before is void",
