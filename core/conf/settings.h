@@ -48,6 +48,8 @@ struct milter_conf {
 	size_t n_endpoints;
 	enum fail_action on_failure;  /* tempfail */
 	enum milter_mode mode;        /* enforce */
+	bool reuse;                   /* library = other: libmilter or milldam
+	                   let a connection serve further sessions */
 	bool early;                   /* early = no: ask at CONNECT, HELO and
 	                   MAIL at once, not with the first RCPT */
 	uint64_t connect_ms;          /* timeout = {"connect=5s", ...} 5 s */

@@ -16,8 +16,10 @@ static const char *const fail_words[] = { "tempfail", "accept", "reject",
 	"quarantine", "shutdown", NULL };
 static const char *const mode_words[] = { "enforce", "shadow", "off", "drain",
 	NULL };
+static const char *const library_words[] = { "other", "libmilter", "milldam",
+	NULL };
 static const char *const names[] = { "run", "args", "settings", "user",
-	"endpoints", "on-failure", "mode", "early", "timeout", "may",
+	"endpoints", "library", "on-failure", "mode", "early", "timeout", "may",
 	"forbidden", NULL };
 static const char *const forbidden_words[] = { "fail", "drop", NULL };
 
@@ -192,6 +194,8 @@ read_milter(struct reader *r, struct conf_node *b)
 	    r->conf, conf_find(r->conf, b, "on-failure"), fail_words, 0);
 	m->mode = (enum milter_mode)conf_word(
 	    r->conf, conf_find(r->conf, b, "mode"), mode_words, 0);
+	m->reuse = conf_word(r->conf, conf_find(r->conf, b, "library"),
+	               library_words, 0) != 0;
 	m->early = conf_bool(r->conf, conf_find(r->conf, b, "early"), false);
 	m->forbidden_drop =
 	    conf_word(r->conf, conf_find(r->conf, b, "forbidden"),

@@ -60,6 +60,9 @@ struct mstate {
 	uint64_t sessions, calls, failures, fail_opens, dropped;
 	uint64_t accepts, rejects, tempfails, discards, quarantines, shutdowns;
 	uint64_t answers, total_us, max_us; /* latency of stages */
+	uint64_t connects, reused;
+	struct conn *idle; /* pooled connections, the last used first */
+	unsigned n_idle;
 };
 
 struct host { /* a name that an endpoint uses */
@@ -76,12 +79,21 @@ struct engine {
 	struct host *hosts;
 	void (*alarm)(void *, const char *, const char *);
 	void *alarm_arg;
+	unsigned n_idle; /* of all milters */
+	struct event *pool_tick;
 };
 
 enum conn_phase { CONN_CONNECTING, CONN_NEGOTIATING, CONN_READY };
 
 struct conn {
-	struct link *link;
+	struct engine *engine;
+	struct link *link;   /* NULL in the pool */
+	struct mstate *pool; /* whose idle connection it is, or NULL */
+	struct conn *next_idle;
+	uint64_t idle_us; /* in the pool since */
+	bool at_end;      /* the last command was E, answered "continue" */
+	bool reused;      /* from the pool; the peer may be gone */
+	bool heard;       /* it has answered since */
 	size_t endpoint;
 	int fd;
 	bool inet;
@@ -272,13 +284,24 @@ const struct host *engine_host(
 void engine_alarm(struct engine *, const char *milter, const char *why);
 
 /* conn.c */
-int conn_get(struct link *);   /* begin to connect; 0 or -1 */
-void conn_put(struct link *);  /* QUIT and close; seam for a pool */
+int conn_get(struct link *);  /* from the pool or new; 0 or -1 */
+void conn_put(struct link *); /* into the pool, or QUIT and close */
+void conn_free(struct conn *);
+/* conn_again - a pooled connection broke at its first command: begin anew; */
+/* false: what was said cannot be repeated */
+bool conn_again(struct link *);
 void conn_drop(struct link *); /* close without a word */
 int conn_flush(struct conn *);
 void conn_arm(struct conn *);  /* (re)start the timer */
 void conn_idle(struct conn *); /* nothing is due: free buffers */
 bool conn_ready(const struct link *);
+
+/* pool.c: connections that outlive a session */
+int pool_init(struct engine *);
+bool pool_get(struct link *); /* l->conn is ready */
+bool pool_put(struct link *); /* the pool has it; l->conn is untouched */
+void pool_lost(struct conn *);
+void pool_clear(struct engine *, struct mstate *);
 
 /* negotiate.c */
 int negotiate_offer(struct conn *);

@@ -4,9 +4,7 @@
  * conn - one milter's connection: socket, packets, timers
  *
  * Non-blocking throughout.  Writes go out at once and only what the socket does
- * not take waits for an event.  conn_get() and conn_put() are the seam where a
- * pool of warm connections would sit: today the first connects and the second
- * says QUIT.
+ * not take waits for an event.
  *
  * Whatever happens here ends in chain_wake() as the last act of the event
  * function, because the answer that follows may free the chain.
@@ -35,7 +33,7 @@ static void on_write(evutil_socket_t, short, void *);
 static void on_timer(evutil_socket_t, short, void *);
 static int conn_start(struct link *);
 
-static void
+void
 conn_free(struct conn *c)
 {
 	size_t i;
@@ -55,12 +53,10 @@ conn_free(struct conn *c)
 	free(c);
 }
 
-/* conn_drop - close without a word; the link knows nothing was said */
-void
-conn_drop(struct link *l)
+/* forget - the link has no connection, so nothing was said on it */
+static void
+forget(struct link *l)
 {
-	if (l->conn != NULL)
-		conn_free(l->conn);
 	l->conn = NULL;
 	l->sent_connect = false;
 	l->sent_helo = 0;
@@ -70,12 +66,25 @@ conn_drop(struct link *l)
 	l->open = false;
 }
 
-/* conn_put - done with it: QUIT and close */
+/* conn_drop - close without a word */
+void
+conn_drop(struct link *l)
+{
+	if (l->conn != NULL)
+		conn_free(l->conn);
+	forget(l);
+}
+
+/* conn_put - done with it: into the pool, else QUIT and close */
 void
 conn_put(struct link *l)
 {
 	struct conn *c = l->conn;
 
+	if (c != NULL && pool_put(l)) {
+		forget(l);
+		return;
+	}
 	if (c != NULL && c->phase == CONN_READY &&
 	    milter_put(&c->out, MILTER_QUIT, NULL, 0) == 0)
 		(void)conn_flush(c);
@@ -239,8 +248,10 @@ conn_new(struct link *l, size_t endpoint)
 
 	if ((c = calloc(1, sizeof(*c))) == NULL)
 		return (NULL);
+	c->engine = l->chain->engine;
 	c->link = l;
 	c->endpoint = endpoint;
+	l->state->connects++;
 	c->inet = ep->family == ENDPOINT_INET;
 	c->in.max = MILTER_PAYLOAD_MAX + MILTER_HDR + READ_ONCE;
 	c->out.max = OUT_MAX;
@@ -297,6 +308,8 @@ int
 conn_get(struct link *l)
 {
 	l->endpoint = 0;
+	if (pool_get(l))
+		return (0);
 	return (conn_start(l));
 }
 
@@ -315,6 +328,24 @@ try_again(struct link *l, size_t endpoint, uint64_t deadline_us)
 		return (true);
 	conn_drop(l);
 	return (false);
+}
+
+bool
+conn_again(struct link *l)
+{
+	const struct conn *c = l->conn;
+	unsigned now = l->chain->q == Q_RCPT ? 1 : 0;
+
+	/* A recipient shown before would not be shown again. */
+	if (c == NULL || !c->reused || c->heard || l->rcpts > now)
+		return (false);
+	conn_drop(l);
+	pool_clear(l->chain->engine, l->state); /* from the same time */
+	l->asked = l->sent_mail = l->sent_data = l->sent_body = false;
+	l->rcpts = 0;
+	l->endpoint = 0;
+	(void)conn_start(l);
+	return (true);
 }
 
 /* lost - the peer is gone or took too long: the next endpoint while nothing was
@@ -339,9 +370,10 @@ lost(struct conn *c, const char *why)
 		else
 			link_fail(l, false, "%s: %s: %s", what,
 			    l->conf->endpoints[at].text, why);
-	} else if (link_waits(l) || (l->open && !l->done))
-		link_fail(l, false, "%s", why);
-	else
+	} else if (link_waits(l) || (l->open && !l->done)) {
+		if (!conn_again(l))
+			link_fail(l, false, "%s", why);
+	} else
 		conn_drop(l);
 }
 
@@ -358,6 +390,7 @@ take_packets(struct conn *c)
 	while ((n = milter_next(c->in.data + off, c->in.len - off,
 	            MILTER_PAYLOAD_MAX, &pkt)) > 0) {
 		off += (size_t)n;
+		c->heard = true;
 		if (c->phase == CONN_READY) {
 			link_packet(l, &pkt);
 		} else if (negotiate_answer(c, &pkt, &why) == 0) {
@@ -392,6 +425,10 @@ on_read(evutil_socket_t fd, short what, void *arg)
 	n = recv(fd, room, sizeof(room), 0);
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
 		return;
+	if (l == NULL) { /* idle: its end, or words nobody asked for */
+		pool_lost(c);
+		return;
+	}
 	if (n <= 0)
 		lost(c, n == 0 ? "closed the connection" : strerror(errno));
 	else if (buf_add(&c->in, room, (size_t)n) == -1)
@@ -410,6 +447,11 @@ on_write(evutil_socket_t fd, short what, void *arg)
 	socklen_t len = sizeof(err);
 
 	(void)what;
+	if (l == NULL) {
+		if (conn_flush(c) == -1)
+			pool_lost(c);
+		return;
+	}
 	if (c->phase == CONN_CONNECTING) {
 		if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == -1)
 			err = errno;

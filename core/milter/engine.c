@@ -194,6 +194,10 @@ engine_new(struct event_base *base, struct settings *s)
 		return (NULL);
 	e->base = base;
 	e->settings = settings_ref(s);
+	if (pool_init(e) == -1) {
+		engine_free(&e);
+		return (NULL);
+	}
 	adopt(e);
 	return (e);
 }
@@ -210,10 +214,13 @@ engine_free(struct engine **ep)
 	*ep = NULL;
 	while ((m = e->milters) != NULL) {
 		e->milters = m->next;
+		pool_clear(e, m);
 		free(m->name);
 		free(m);
 	}
 	free_hosts(e);
+	if (e->pool_tick != NULL)
+		event_free(e->pool_tick);
 	settings_unref(&e->settings);
 	free(e);
 }
@@ -222,7 +229,10 @@ void
 engine_reload(struct engine *e, struct settings *s)
 {
 	struct settings *old = e->settings;
+	struct mstate *m;
 
+	for (m = e->milters; m != NULL; m = m->next)
+		pool_clear(e, m);
 	e->settings = settings_ref(s);
 	adopt(e);
 	settings_unref(&old);
@@ -237,6 +247,8 @@ engine_mode(struct engine *e, const char *milter, enum milter_mode mode)
 		if (m->present && strcmp(m->name, milter) == 0) {
 			m->has_override = true;
 			m->override = mode;
+			if (mode == MODE_OFF || mode == MODE_DRAIN)
+				pool_clear(e, m);
 			return (0);
 		}
 	errno = ENOENT;
@@ -282,6 +294,8 @@ put_state(const struct mstate *m, const struct milter_conf *conf, struct buf *b)
 		{ "failures", m->failures },
 		{ "fail_opens", m->fail_opens },
 		{ "dropped_edits", m->dropped },
+		{ "connects", m->connects },
+		{ "reused", m->reused },
 		{ "answers", m->answers },
 		{ "latency_us", m->answers > 0 ? m->total_us / m->answers : 0 },
 		{ "latency_max_us", m->max_us },

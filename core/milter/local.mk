@@ -12,5 +12,6 @@ noinst_LTLIBRARIES += %D%/libmilterc.la
 	%D%/engine.c \
 	%D%/macros.c \
 	%D%/negotiate.c \
+	%D%/pool.c \
 	%D%/record.c \
 	%D%/stage.c

@@ -311,6 +311,7 @@ link_ask(struct link *l)
 			return (1);
 		l->asked = true;
 		l->progress = 0;
+		l->conn->at_end = false;
 		outcome_clear(&l->now);
 		if (put_stage(l) == -1)
 			goto fail;
@@ -329,6 +330,8 @@ link_ask(struct link *l)
 	return (link_waits(l) ? 1 : 0);
 
 fail:
+	if (conn_again(l))
+		return (l->conn != NULL ? 1 : 0);
 	link_fail(l, false, "send: %s", strerror(errno));
 	return (0);
 }
@@ -513,6 +516,7 @@ take_verdict(struct link *l, const struct milter_packet *pkt)
 		if (cmd == MILTER_EOM) {
 			l->done = true;
 			l->open = false;
+			l->conn->at_end = true;
 		}
 		l->now.kind = OUT_CONTINUE;
 	}

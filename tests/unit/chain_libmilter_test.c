@@ -264,7 +264,126 @@ accept_in_the_batch_leaves_the_session_usable(void)
 	body_says = SMFIS_CONTINUE;
 }
 
+static int
+connects(void)
+{
+	struct buf b = BUF_INIT(1 << 16);
+	const char *at;
+	int n;
+
+	T_OK(engine_stats(engine, &b) == 0);
+	at = strstr(b.data, "\"connects\":");
+	n = at != NULL ? atoi(at + 11) : -1;
+	buf_fini(&b);
+	return (n);
+}
+
+/* one_session - a message and its end; how: what the client does after it */
+static void
+one_session(const char *body, char how)
+{
+	new_message(body);
+	T_OK(ask_connect() == CHAIN_CONTINUE);
+	T_OK(ask_helo() == CHAIN_CONTINUE);
+	T_OK(ask_mail("Q1") == CHAIN_CONTINUE);
+	T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && got.authorised);
+	T_OK(ask_message() == (body[0] == 'B' ? CHAIN_REJECT : CHAIN_CONTINUE));
+	if (how == 'm')
+		T_OK(ask_mail("Q2") == CHAIN_CONTINUE);
+	if (how == 'r') {
+		T_OK(ask_mail("Q2") == CHAIN_CONTINUE);
+		T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && got.authorised);
+	}
+	chain_free(&chain);
+	chain = chain_new(engine, settings, 0, &facts);
+}
+
+static void
+one_connection_serves_many_sessions(void)
+{
+	int i;
+
+	start("library = libmilter");
+	for (i = 0; i < 5; i++)
+		one_session("good\r\n", 'q');
+	one_session("good\r\n", 'm'); /* MAIL was not shown yet */
+	one_session("good\r\n", 'q');
+	T_OK(connects() == 1);
+	stop();
+}
+
+static void
+only_after_an_end_of_message_that_went_on(void)
+{
+	start("library = libmilter");
+	one_session("BAD\r\n", 'q');
+	one_session("good\r\n", 'r'); /* the filter was told ABORT */
+	one_session("good\r\n", 'q');
+	one_session("good\r\n", 'q');
+	T_OK(connects() == 3);
+	stop();
+}
+
+static void
+not_with_an_unknown_library(void)
+{
+	start("");
+	one_session("good\r\n", 'q');
+	one_session("good\r\n", 'q');
+	T_OK(connects() == 2);
+	stop();
+}
+
+/* restart - the filter ends, and another one listens on the same socket */
+static void
+restart(void)
+{
+	char conn[128];
+	struct stat st;
+	int i, status;
+
+	(void)kill(child, SIGKILL);
+	(void)waitpid(child, &status, 0);
+	(void)unlink(fa.path);
+	fflush(stdout);
+	if ((child = fork()) == 0) {
+		snprintf(conn, sizeof(conn), "unix:%s", fa.path);
+		if (smfi_setconn(conn) == MI_FAILURE ||
+		    smfi_register(desc) == MI_FAILURE)
+			_exit(1);
+		_exit(smfi_main() == MI_SUCCESS ? 0 : 1);
+	}
+	for (i = 0; i < 500 && stat(fa.path, &st) == -1; i++)
+		usleep(10000);
+}
+
+/* The loop has not seen the end of the old connection when it is used. */
+static void
+a_restarted_filter_is_connected_to_anew(void)
+{
+	start("library = libmilter");
+	one_session("good\r\n", 'q');
+	restart();
+	one_session("good\r\n", 'q');
+	T_OK(connects() == 2);
+	new_message("good\r\n");
+	ask_connect();
+	ask_mail("Q1"); /* the connection is taken here */
+	restart();
+	T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && got.authorised);
+	T_OK(ask_message() == CHAIN_CONTINUE && connects() == 3);
+	stop();
+}
+
 static const struct t_case cases[] = {
+	{ "libmilter: one connection serves many sessions",
+	    one_connection_serves_many_sessions },
+	{ "libmilter: kept only after an end of message that went on",
+	    only_after_an_end_of_message_that_went_on },
+	{ "libmilter: another library gets a connection a session",
+	    not_with_an_unknown_library },
+	{ "libmilter: a restarted filter is connected to anew",
+	    a_restarted_filter_is_connected_to_anew },
 	{ "libmilter: three messages in batches", in_batches },
 	{ "libmilter: the same, asked early", stage_by_stage },
 	{ "libmilter: the same, no reply to header fields", without_replies },

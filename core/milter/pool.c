@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * pool - connections to milters that outlive an SMTP session
+ *
+ * A new connection costs a filter on libmilter an accept, a hand-over to a
+ * thread and a negotiation, which is more than the message itself.  QUIT_NC
+ * ends the session and leaves the connection, but libmilter understands it
+ * only right after an end of message answered "continue"; elsewhere it drops
+ * the command and the next session would hang.  So only such connections are
+ * kept, and only of milters whose `library` is known to do as libmilter does.
+ *
+ * QUIT_NC leaves with the first command of the next session, to save the
+ * filter a wake-up; the tick sends it if there is none soon.
+ */
+
+#include "core/milter/chain_int.h"
+
+#include <unistd.h>
+
+enum {
+	POOL_MAX = 64,              /* idle connections to one milter */
+	POOL_IDLE_US = 30 * 1000000 /* then QUIT */
+};
+
+static const struct timeval tick = { 1, 0 };
+
+/* take_out - c is no longer its milter's */
+static void
+take_out(struct engine *e, struct conn *c)
+{
+	struct conn **cp = &c->pool->idle;
+
+	while (*cp != c)
+		cp = &(*cp)->next_idle;
+	*cp = c->next_idle;
+	c->next_idle = NULL;
+	c->pool->n_idle--;
+	c->pool = NULL;
+	if (--e->n_idle == 0)
+		(void)event_del(e->pool_tick);
+}
+
+static void
+say_quit(struct conn *c)
+{
+	if (milter_put(&c->out, MILTER_QUIT, NULL, 0) == 0)
+		(void)conn_flush(c);
+}
+
+void
+pool_lost(struct conn *c)
+{
+	take_out(c->engine, c);
+	conn_free(c);
+}
+
+void
+pool_clear(struct engine *e, struct mstate *m)
+{
+	struct conn *c;
+
+	while ((c = m->idle) != NULL) {
+		take_out(e, c);
+		say_quit(c);
+		conn_free(c);
+	}
+}
+
+/* on_tick - end sessions that nothing has followed, and old connections */
+static void
+on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct engine *e = arg;
+	uint64_t now = now_us();
+	struct mstate *m;
+	struct conn *c, *next;
+
+	(void)fd;
+	(void)what;
+	for (m = e->milters; m != NULL; m = m->next)
+		for (c = m->idle; c != NULL; c = next) {
+			next = c->next_idle;
+			if (now - c->idle_us >= POOL_IDLE_US)
+				say_quit(c);
+			else if (conn_flush(c) == 0 && c->out.len == 0)
+				continue;
+			take_out(e, c);
+			conn_free(c);
+		}
+}
+
+int
+pool_init(struct engine *e)
+{
+	e->pool_tick =
+	    event_new(e->base, -1, EV_TIMEOUT | EV_PERSIST, on_tick, e);
+	return (e->pool_tick != NULL ? 0 : -1);
+}
+
+/* may_keep - is the connection where another session can begin? */
+static bool
+may_keep(const struct link *l)
+{
+	const struct conn *c = l->conn;
+	enum milter_mode mode = engine_effective(l->state, l->conf);
+
+	/* Without a C libmilter would not see where the next one begins. */
+	return (c->phase == CONN_READY && c->at_end && l->n_expect == 0 &&
+	    !l->pumping && c->out.len == 0 && c->in.len == 0 &&
+	    c->opts.version >= 6 &&
+	    (c->opts.protocol & MILTER_NO_CONNECT) == 0 && l->conf->reuse &&
+	    c->endpoint == 0 && mode != MODE_OFF && mode != MODE_DRAIN &&
+	    l->chain->settings == l->chain->engine->settings &&
+	    l->state->n_idle < POOL_MAX);
+}
+
+bool
+pool_put(struct link *l)
+{
+	struct engine *e = l->chain->engine;
+	struct conn *c = l->conn;
+	struct mstate *m = l->state;
+
+	if (!may_keep(l) || milter_put(&c->out, MILTER_QUIT_NC, NULL, 0) == -1)
+		return (false);
+	conn_idle(c);
+	c->link = NULL;
+	c->pool = m;
+	c->idle_us = now_us();
+	c->next_idle = m->idle; /* the last one first: the others may age */
+	m->idle = c;
+	m->n_idle++;
+	if (e->n_idle++ == 0)
+		(void)event_add(e->pool_tick, &tick);
+	return (true);
+}
+
+bool
+pool_get(struct link *l)
+{
+	struct engine *e = l->chain->engine;
+	struct conn *c = l->state->idle;
+
+	if (c == NULL || l->chain->settings != e->settings)
+		return (false);
+	take_out(e, c);
+	c->link = l;
+	c->reused = true;
+	c->heard = c->at_end = false;
+	l->conn = c;
+	l->state->reused++;
+	return (true);
+}
