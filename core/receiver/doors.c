@@ -158,7 +158,7 @@ on_accept(evutil_socket_t sock, short what, void *arg)
 	socklen_t len;
 	const char *why;
 	uint8_t key[16];
-	int i, fd, on = 1;
+	int i, fd;
 
 	(void)what;
 	for (i = 0; i < ACCEPTS_PER_WAKE && l != NULL; i++) {
@@ -180,7 +180,6 @@ on_accept(evutil_socket_t sock, short what, void *arg)
 			send_away(r, fd, &sa, why);
 			continue;
 		}
-		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 		if (session_new(r, fd, l, &sa) == -1)
 			send_away(r, fd, &sa, "4.3.0 Out of memory");
 	}
@@ -200,6 +199,7 @@ void
 doors_add(struct receiver *r, const char *title, int sock)
 {
 	struct door *d = calloc(1, sizeof(*d));
+	int on = 1;
 
 	if (d == NULL) {
 		(void)close(sock);
@@ -215,6 +215,8 @@ doors_add(struct receiver *r, const char *title, int sock)
 		door_free(d);
 		return;
 	}
+	/* What is accepted inherits it. */
+	(void)setsockopt(sock, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	d->next = r->doors;
 	r->doors = d;
 	doors_sort(r);

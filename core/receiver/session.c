@@ -281,19 +281,26 @@ set_timer(struct session *s)
 	s->timer_ms = s->deadline_ms;
 }
 
+/* wants_input - what the client says now can be used, or is waited for */
+static bool
+wants_input(const struct session *s)
+{
+	return (s->lingering || s->wait == WAIT_BANNER ||
+	    (s->wait == WAIT_NOTHING && !s->quit &&
+	        s->out.len - s->out_off < OUT_HIGH));
+}
+
+/* set_events - the read event stays on until input comes that is not wanted:
+ * a client waits for our reply as a rule, so that this costs nothing */
 static void
 set_events(struct session *s)
 {
-	size_t unsent = s->out.len - s->out_off;
-	bool rd = s->lingering || s->wait == WAIT_BANNER ||
-	    (s->wait == WAIT_NOTHING && !s->quit && unsent < OUT_HIGH);
-	bool wr = unsent > 0;
+	bool wr = s->out.len > s->out_off;
 
-	if (rd != s->rd_on)
-		(void)(rd ? event_add(&s->rd, NULL) : event_del(&s->rd));
+	if (!s->rd_on && wants_input(s))
+		s->rd_on = event_add(&s->rd, NULL) == 0;
 	if (wr != s->wr_on)
 		(void)(wr ? event_add(&s->wr, NULL) : event_del(&s->wr));
-	s->rd_on = rd;
 	s->wr_on = wr;
 }
 
@@ -389,6 +396,11 @@ on_read(evutil_socket_t sock, short what, void *arg)
 	ssize_t n;
 
 	(void)what;
+	if (!wants_input(s)) {
+		(void)event_del(&s->rd);
+		s->rd_on = false;
+		return;
+	}
 	if (s->wait == WAIT_BANNER) {
 		on_banner_input(s);
 		return;
