@@ -189,6 +189,22 @@ is_name(const char *s)
 	return (i > 0);
 }
 
+/* known - the client's name, as its session and the milters see it */
+static void
+known(struct session *s, const char *name, const char *ptr, const char *resolve)
+{
+	s->client_name = strdup(name);
+	s->client_ptr = strdup(ptr);
+	if (s->client_name == NULL || s->client_ptr == NULL) {
+		s->dead = true;
+		return;
+	}
+	s->facts.client_name = s->client_name;
+	s->facts.client_ptr = s->client_ptr;
+	s->facts.client_resolve = resolve;
+	pause_or_go(s);
+}
+
 static void
 client_answer(struct session *s, struct frame *f)
 {
@@ -196,26 +212,22 @@ client_answer(struct session *s, struct frame *f)
 	struct unpacker u = { f != NULL ? f->data : NULL,
 		f != NULL ? f->len : 0, f == NULL };
 	const char *name = unpack_str(&u), *ptr = unpack_str(&u);
-	const char *resolve = unpack_str(&u);
+	const char *resolve = unpack_str(&u), *word = "TEMP";
+	char room[INET6_ADDRSTRLEN + 3];
 	size_t i;
 
 	if (f == NULL || f->type != MSG_CLIENT_R || unpack_end(&u) == -1)
 		name = ptr = resolve = "";
 	for (i = 0; i < 4; i++)
 		if (strcmp(resolve, words[i]) == 0)
-			s->facts.client_resolve = words[i];
-	if (is_name(name))
-		s->client_name = strdup(name);
-	else if (asprintf(&s->client_name, "[%s]", s->client_addr) == -1)
-		s->client_name = NULL;
-	s->client_ptr = strdup(is_name(ptr) ? ptr : "");
-	if (s->client_name == NULL || s->client_ptr == NULL) {
-		s->dead = true;
-		return;
-	}
-	s->facts.client_name = s->client_name;
-	s->facts.client_ptr = s->client_ptr;
-	pause_or_go(s);
+			word = words[i];
+	(void)snprintf(room, sizeof(room), "[%s]", s->client_addr);
+	if (!is_name(name))
+		name = room;
+	if (!is_name(ptr))
+		ptr = "";
+	names_keep(s->r, s->client_addr, name, ptr, word);
+	known(s, name, ptr, word);
 }
 
 void
@@ -223,9 +235,14 @@ greet_begin(struct session *s, const struct sockaddr_storage *peer)
 {
 	struct buf b = BUF_INIT(256);
 	struct packer k = { &b, false };
+	const struct client_name *n;
 
 	s->begin_ms = now_ms();
 	set_facts(s, peer);
+	if ((n = names_find(s->r, s->client_addr)) != NULL) {
+		known(s, n->name, n->ptr, n->resolve);
+		return;
+	}
 	pack_str(&k, s->client_addr);
 	if (pack_end(&k) == -1 ||
 	    session_ask(s, s->r->lookup, MSG_CLIENT, &b, -1, CLIENT_MS,

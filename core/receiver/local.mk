@@ -6,6 +6,7 @@ noinst_LTLIBRARIES += %D%/libreceiver.la
 	%D%/doors.c \
 	%D%/greet.c \
 	%D%/mail.c \
+	%D%/names.c \
 	%D%/peers.c \
 	%D%/receiver.c %D%/receiver.h \
 	%D%/record.c \

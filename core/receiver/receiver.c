@@ -121,6 +121,7 @@ receiver_reload(struct child *c, struct settings *old)
 	struct receiver *r = c->priv;
 
 	(void)old; /* sessions hold it as long as they need it */
+	names_clear(r);
 	engine_reload(r->engine, c->settings);
 	doors_sort(r);
 }

@@ -29,6 +29,7 @@
 enum {
 	SCRATCH_SIZE = 64 << 10,  /* bytes of one read */
 	INLINE_MAX = 60 << 10,    /* content up to this travels in the frame */
+	NAMES_KEPT = 256,
 	OUT_HIGH = 16 << 10,      /* replies waiting: take no more input */
 	RECORD_MAX = 192 << 10,   /* bytes of a decision record */
 	RECEIVED_MAX = 256 << 10, /* of the header as received, kept */
@@ -153,6 +154,14 @@ struct client_count {
 	unsigned n;
 };
 
+/* What lookup said of an address.  name is never "". */
+struct client_name {
+	char addr[INET6_ADDRSTRLEN];
+	char *name, *ptr;
+	const char *resolve; /* static */
+	uint64_t until_ms;
+};
+
 struct receiver {
 	struct child *child;
 	struct engine *engine;
@@ -169,6 +178,7 @@ struct receiver {
 	uint32_t serial;
 	struct client_count *clients[CLIENT_BUCKETS];
 	uint64_t client_seed;
+	struct client_name names[NAMES_KEPT];
 	unsigned n_sessions;
 	uint64_t sessions_total, messages, rejected;
 	unsigned submitting;
@@ -192,6 +202,12 @@ void doors_close(struct receiver *);
 /* doors_key - what is counted as one client: an IPv4 address, an IPv6 /64 */
 void doors_key(const struct sockaddr_storage *, uint8_t key[16]);
 unsigned doors_client_count(struct receiver *, const uint8_t key[16], int add);
+
+/* names.c */
+const struct client_name *names_find(struct receiver *, const char *addr);
+void names_keep(struct receiver *, const char *addr, const char *name,
+    const char *ptr, const char *resolve);
+void names_clear(struct receiver *);
 
 /* session.c */
 int session_new(struct receiver *, int sock, const struct listener *,

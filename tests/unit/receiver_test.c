@@ -757,10 +757,23 @@ refusal_at_connect_lets_no_mail_through(void)
 }
 
 static void
+a_client_that_comes_again_is_known(void)
+{
+	begin("");
+	hang_up();
+	lookup_mute = true;
+	dial();
+	T_OK(asks("HELO c\r\n", "Hello localhost [127.0.0.1],"));
+	lookup_mute = false;
+	hang_up();
+}
+
+static void
 early_talkers_are_noticed_and_refused_only_with_a_pause(void)
 {
 	begin("");
 	hang_up();
+	reload(""); /* forgets the client's name */
 	lookup_mute = true;
 	dial();
 	say("HELO c\r\n");
@@ -1011,6 +1024,8 @@ static const struct t_case cases[] = {
 	    verdicts_are_answered_as_they_are },
 	{ "refusal at connect lets no mail through",
 	    refusal_at_connect_lets_no_mail_through },
+	{ "a client that comes again is known without a look-up",
+	    a_client_that_comes_again_is_known },
 	{ "early talkers are noticed, and refused only with a pause",
 	    early_talkers_are_noticed_and_refused_only_with_a_pause },
 	{ "limits hold", limits_hold },
