@@ -310,6 +310,8 @@ int negotiate_answer(
 
 /* macros.c */
 int macros_put(struct link *, char cmd);
+/* macros_asked - has the milter named a list of its own for that stage? */
+bool macros_asked(const struct link *, char cmd);
 
 /* stage.c: everything but content */
 int link_ask(struct link *); /* 1 waits, 0 done, -1 failed */

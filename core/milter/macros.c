@@ -334,6 +334,12 @@ add(struct buf *b, const char *name, const char *text)
 	    buf_add(b, name, n) == -1 || buf_add(b, text, k) == -1 ? -1 : 0);
 }
 
+bool
+macros_asked(const struct link *l, char cmd)
+{
+	return (l->conn->opts.lists[stage_of(cmd)] != NULL);
+}
+
 int
 macros_put(struct link *l, char cmd)
 {

@@ -321,6 +321,7 @@ const struct mill_filter access_filter = {
 	.load = load,
 	.unload = unload,
 	.rcpt = on_rcpt,
+	.without = MILL_WITHOUT_HELO,
 	/* A discarded recipient leaves the envelope; QUARANTINE:reason. */
 	.edits = MILL_EDIT_DEL_RCPT | MILL_EDIT_QUARANTINE,
 };

@@ -143,7 +143,7 @@ nothing_is_sent_or_awaited_that_was_not_wanted(void)
 	ask_data();
 	T_OK(ask_message() == CHAIN_CONTINUE);
 	finish(false);
-	T_STR(text(&fa.trace), "O|DC DM DR DT DN DE E|Q ");
+	T_STR(text(&fa.trace), "O|DC DM DR DE E|Q ");
 	fakes_fini();
 }
 
