@@ -10,7 +10,9 @@
 #include "milter-sdk/base/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -22,9 +24,25 @@ static const char *program = "milldam";
 static enum log_form form = LOG_TO_STDERR;
 static int max_level = LOG_INFO;
 static int sock = -1;
+static pid_t pid;     /* 0: not known, as after a fork */
+static bool pid_kept; /* and a fork forgets it */
 
 static const char *const level_names[] = { "emerg", "alert", "crit", "err",
 	"warning", "notice", "info", "debug" };
+
+static void
+forget_pid(void)
+{
+	pid = 0;
+}
+
+static int
+own_pid(void)
+{
+	if (pid == 0 || !pid_kept)
+		pid = getpid();
+	return ((int)pid);
+}
 
 static int
 open_devlog(void)
@@ -54,6 +72,9 @@ log_open(const char *name, enum log_form f, int level)
 	}
 	if (form == LOG_TO_SYSLOG && (sock = open_devlog()) == -1)
 		form = LOG_TO_STDERR; /* better there than nowhere */
+	if (!pid_kept)
+		pid_kept = pthread_atfork(NULL, NULL, forget_pid) == 0;
+	forget_pid();
 	tzset();
 }
 
@@ -107,7 +128,7 @@ write_json(int pri, const char *stamp, const char *text)
 	n = snprintf(line, sizeof(line),
 	    "{\"time\":\"%s\",\"program\":\"%s\",\"pid\":%d,\"level\":\"%s\","
 	    "\"text\":\"%s\"}\n",
-	    stamp, program, (int)getpid(), level_names[pri], esc);
+	    stamp, program, own_pid(), level_names[pri], esc);
 	if (n > 0)
 		(void)!write(STDERR_FILENO, line, (size_t)n);
 }
@@ -134,7 +155,7 @@ log_line(int pri, const char *fmt, ...)
 	if (form == LOG_TO_SYSLOG) {
 		(void)strftime(stamp, sizeof(stamp), "%b %e %H:%M:%S", &tm);
 		n = snprintf(line, sizeof(line), "<%d>%s %s[%d]: %s",
-		    LOG_MAIL | pri, stamp, program, (int)getpid(), text);
+		    LOG_MAIL | pri, stamp, program, own_pid(), text);
 		if (n > 0)
 			(void)send(sock, line, (size_t)n, MSG_NOSIGNAL);
 		errno = saved;
@@ -148,7 +169,7 @@ log_line(int pri, const char *fmt, ...)
 		write_json(pri, stamp, text);
 	else {
 		n = snprintf(line, sizeof(line), "%s %s[%d]: %s\n", stamp,
-		    program, (int)getpid(), text);
+		    program, own_pid(), text);
 		if (n > 0)
 			(void)!write(STDERR_FILENO, line, (size_t)n);
 	}
