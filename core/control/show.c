@@ -110,10 +110,11 @@ show_queue_line(struct json_object *processes)
 	c = obj_of(info, "counters");
 	putchar('\n');
 	colour_text(BOLD, "QUEUE");
-	printf("  %" PRId64 " messages, %" PRId64 " deferred, %" PRId64
+	printf("  %" PRId64 " message%s, %" PRId64 " deferred, %" PRId64
 	       " held; delivery %s\n",
-	    num_of(info, "messages"), num_of(info, "deferred"),
-	    num_of(info, "held"), str_of(info, "delivery"));
+	    num_of(info, "messages"), num_of(info, "messages") == 1 ? "" : "s",
+	    num_of(info, "deferred"), num_of(info, "held"),
+	    str_of(info, "delivery"));
 	printf("       accepted %" PRId64 ", delivered %" PRId64
 	       ", bounced %" PRId64 ", discarded %" PRId64 ", deleted %" PRId64
 	       "\n",

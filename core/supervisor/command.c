@@ -196,6 +196,19 @@ set_state(struct client *c, const char *name, const char *value)
 		client_error(c, strerror(errno));
 }
 
+/* authorises - some policy asks the milter who may relay */
+static bool
+authorises(const struct settings *s, size_t milter)
+{
+	size_t i;
+
+	for (i = 0; i < s->n_policies; i++)
+		if (s->policies[i].has_authoriser &&
+		    s->policies[i].authoriser == milter)
+			return (true);
+	return (false);
+}
+
 static void
 milter_mode(struct client *c, const char *name, const char *mode)
 {
@@ -214,6 +227,10 @@ milter_mode(struct client *c, const char *name, const char *mode)
 		client_error(c, "no such milter in the configuration");
 	else if (m == 4)
 		client_error(c, "a mode is enforce, shadow, off or drain");
+	else if ((m == 1 || m == 2) && authorises(s, i))
+		client_error(c,
+		    "it authorises relaying: without its word "
+		    "every recipient is refused");
 	else {
 		(void)snprintf(key, sizeof(key), "milter.%s", name);
 		set_state(c, key, mode);

@@ -105,6 +105,8 @@ def _():
 def _():
     with Gateway(sink.port, chain=("access", "gone"), milters='milter "gone" '
                  '{ endpoints = { "unix:/nonexistent/sock" } }') as gate:
+        refused = gate.ctl("milter", "access", "off")
+        assert refused.returncode != 0 and "authorises" in refused.stderr
         assert gate.ctl("milter", "gone", "off").returncode == 0
         assert Client(gate).send(MAIL).startswith("250 ")
         gate.stop()
