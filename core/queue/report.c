@@ -75,20 +75,10 @@ is_ascii(const char *s)
 	return (*s == '\0');
 }
 
-static bool
-has_8bit(const char *p, size_t n)
-{
-	while (n > 0 && (unsigned char)*p < 128) {
-		p++;
-		n--;
-	}
-	return (n > 0);
-}
-
 uint32_t
 report_flags(const struct buf *b)
 {
-	uint32_t flags = has_8bit(b->data, b->len) ? ENV_8BIT : 0;
+	uint32_t flags = bytes_8bit(b->data, b->len) ? ENV_8BIT : 0;
 
 	if ((b->len > 0 && b->data[0] == '.') ||
 	    memmem(b->data, b->len, "\n.", 2) != NULL)
@@ -237,7 +227,7 @@ int
 report_build(const struct report *r, struct buf *out)
 {
 	bool global = is_global(r) || (r->env->flags & ENV_SMTPUTF8) != 0;
-	bool eight = global || has_8bit(r->content, r->content_len);
+	bool eight = global || bytes_8bit(r->content, r->content_len);
 	const char *type = r->header_only
 	    ? global ? "message/global-headers" : "text/rfc822-headers"
 	    : global ? "message/global"

@@ -91,17 +91,6 @@ has_dots(const char *p, size_t n)
 	return (false);
 }
 
-static bool
-has_8bit(const char *p, size_t n)
-{
-	unsigned char any = 0;
-	size_t i;
-
-	for (i = 0; i < n; i++)
-		any |= (unsigned char)p[i];
-	return ((any & 0x80) != 0);
-}
-
 static void
 set_flags(struct transaction *t)
 {
@@ -111,8 +100,8 @@ set_flags(struct transaction *t)
 	if (m->header_changed || m->body_changed) {
 		dots = has_dots(t->header.data, t->header.len) ||
 		    has_dots(m->body, m->body_len);
-		eight_bit = has_8bit(t->header.data, t->header.len) ||
-		    has_8bit(m->body, m->body_len);
+		eight_bit = bytes_8bit(t->header.data, t->header.len) ||
+		    bytes_8bit(m->body, m->body_len);
 	}
 	t->env.flags |= (dots ? ENV_DOTS : 0) | (eight_bit ? ENV_8BIT : 0);
 }

@@ -16,6 +16,8 @@
 
 #include "core/relay/session.h"
 
+#include "core/smtp/address.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,15 +32,6 @@ put(struct session *s, const char *text)
 	return (buf_add(&s->out, text, strlen(text)));
 }
 
-static bool
-has_8bit(const char *s)
-{
-	for (; *s != '\0'; s++)
-		if ((unsigned char)*s >= 0x80)
-			return (true);
-	return (false);
-}
-
 /* wire_addr - the address after routing */
 static const char *
 wire_addr(const struct rcpt *r)
@@ -51,10 +44,10 @@ needs_utf8(const struct envelope *e)
 {
 	size_t i;
 
-	if ((e->flags & ENV_SMTPUTF8) != 0 || has_8bit(e->sender))
+	if ((e->flags & ENV_SMTPUTF8) != 0 || address_is_8bit(e->sender))
 		return (true);
 	for (i = 0; i < e->n_rcpts; i++)
-		if (has_8bit(wire_addr(&e->rcpts[i])))
+		if (address_is_8bit(wire_addr(&e->rcpts[i])))
 			return (true);
 	return (false);
 }

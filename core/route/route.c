@@ -41,22 +41,6 @@ wrong(struct buf *error, const char *value, const char *why)
 	return (-1);
 }
 
-/* make - fill the route; -1 with ENOMEM */
-static int
-make(struct route *r, enum mailer mailer, const char *host, uint16_t port,
-    const char *addr, const char *text)
-{
-	memset(r, 0, sizeof(*r));
-	r->mailer = mailer;
-	r->port = port;
-	if (env_set(&r->host, host) == -1 || env_set(&r->addr, addr) == -1 ||
-	    env_set(&r->text, text) == -1) {
-		route_fini(r);
-		return (-1);
-	}
-	return (0);
-}
-
 /* dsn_len - length of an enhanced code "5.1.1" at s, or 0 */
 static size_t
 dsn_len(const char *s)
@@ -125,7 +109,7 @@ finish_error(struct route *r, const char *addr, const char *value,
 		buf_fini(&b);
 		return (wrong(error, value, "text cannot be a reply"));
 	}
-	rc = make(r, MAILER_ERROR, dsn, 0, addr, b.data);
+	rc = route_make(r, MAILER_ERROR, dsn, 0, addr, b.data);
 	buf_fini(&b);
 	return (rc);
 }
@@ -231,7 +215,7 @@ parse_host(const char *value, const char *s, const char *addr, struct route *r,
 			return (wrong(error, value, "port is not 1 to 65535"));
 	} else if (*s != '\0')
 		return (wrong(error, value, "text after the host"));
-	return (make(r, MAILER_SMTP, host, (uint16_t)port, addr, ""));
+	return (route_make(r, MAILER_SMTP, host, (uint16_t)port, addr, ""));
 }
 
 int
@@ -250,7 +234,7 @@ route_parse(
 		return (parse_error(value, value + 6, addr, r, error));
 	if (strcasecmp(value, "discard:") == 0 ||
 	    strcasecmp(value, "discard") == 0)
-		return (make(r, MAILER_DISCARD, "", 0, addr, ""));
+		return (route_make(r, MAILER_DISCARD, "", 0, addr, ""));
 	return (wrong(error, value,
 	    "mailer is not smtp:, esmtp:, relay:, error: or discard:"));
 }
@@ -315,19 +299,19 @@ route_find(route_get_fn *get, void *arg, const char *smart, const char *addr,
 	if (n > 0 && at[n] == '.')
 		n--; /* example.org. is example.org */
 	if (n == 0 || n >= sizeof(domain) || at == addr)
-		return (make(r, MAILER_ERROR, "5.1.3", 0, addr,
+		return (route_make(r, MAILER_ERROR, "5.1.3", 0, addr,
 		    "553 5.1.3 A domain name is needed"));
 	memcpy(domain, at + 1, n);
 	domain[n] = '\0';
 	if (!host_ok(domain[0] == '[' ? domain + 1 : domain,
 	        domain[0] == '[' && domain[n - 1] == ']' ? n - 2 : n,
 	        domain[0] == '['))
-		return (make(r, MAILER_ERROR, "5.1.3", 0, addr,
+		return (route_make(r, MAILER_ERROR, "5.1.3", 0, addr,
 		    "553 5.1.3 The domain name is not one"));
 	if (get != NULL &&
 	    (rc = by_table(get, arg, domain, addr, r, error)) != 0)
 		return (rc == 1 ? 0 : -1);
 	if (smart != NULL)
 		return (route_parse(smart, addr, r, error));
-	return (make(r, MAILER_SMTP, domain, 0, addr, ""));
+	return (route_make(r, MAILER_SMTP, domain, 0, addr, ""));
 }

@@ -61,17 +61,6 @@ to_body(struct data *d, const char *p, size_t n)
 		fault(d, DATA_STORE);
 }
 
-static bool
-has_8bit(const char *p, size_t n)
-{
-	unsigned char any = 0;
-	size_t i;
-
-	for (i = 0; i < n; i++)
-		any |= (unsigned char)p[i];
-	return ((any & 0x80) != 0);
-}
-
 /* keep - content bytes, none of them a line end of its own */
 static void
 keep(struct data *d, const char *p, size_t n)
@@ -84,7 +73,7 @@ keep(struct data *d, const char *p, size_t n)
 		return;
 	}
 	if (!d->eight_bit)
-		d->eight_bit = has_8bit(p, n);
+		d->eight_bit = bytes_8bit(p, n);
 	if (d->in_body)
 		to_body(d, p, n);
 	else if (buf_add(&d->header, p, n) == -1)

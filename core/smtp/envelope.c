@@ -180,6 +180,21 @@ route_pack(struct packer *k, const struct route *r)
 }
 
 int
+route_make(struct route *r, enum mailer mailer, const char *host, uint16_t port,
+    const char *addr, const char *text)
+{
+	memset(r, 0, sizeof(*r));
+	r->mailer = mailer;
+	r->port = port;
+	if (env_set(&r->host, host) == -1 || env_set(&r->addr, addr) == -1 ||
+	    env_set(&r->text, text) == -1) {
+		route_fini(r);
+		return (-1);
+	}
+	return (0);
+}
+
+int
 route_unpack(struct unpacker *u, struct route *r)
 {
 	uint8_t mailer = unpack_u8(u);
@@ -191,15 +206,7 @@ route_unpack(struct unpacker *u, struct route *r)
 		errno = EPROTO;
 		return (-1);
 	}
-	memset(r, 0, sizeof(*r));
-	r->mailer = (enum mailer)mailer;
-	r->port = port;
-	if (env_set(&r->host, host) == -1 || env_set(&r->addr, addr) == -1 ||
-	    env_set(&r->text, text) == -1) {
-		route_fini(r);
-		return (-1);
-	}
-	return (0);
+	return (route_make(r, (enum mailer)mailer, host, port, addr, text));
 }
 
 void

@@ -103,6 +103,10 @@ void env_pack(struct packer *, const struct envelope *);
 int env_unpack(struct unpacker *, struct envelope *env_r)
     __attribute__((__warn_unused_result__));
 
+/* route_make - fill a route with copies; -1 with ENOMEM */
+int route_make(struct route *route_r, enum mailer, const char *host,
+    uint16_t port, const char *addr, const char *text)
+    __attribute__((__warn_unused_result__));
 void route_pack(struct packer *, const struct route *);
 int route_unpack(struct unpacker *, struct route *route_r)
     __attribute__((__warn_unused_result__));

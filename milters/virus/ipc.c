@@ -59,8 +59,8 @@ take_fd(struct msghdr *msg)
 	return (fd);
 }
 
-static int64_t
-now_ms(void)
+int64_t
+ipc_now_ms(void)
 {
 	struct timespec t;
 
@@ -73,12 +73,12 @@ static int
 wait_readable(int sock, int timeout_ms)
 {
 	struct pollfd p = { .fd = sock, .events = POLLIN };
-	const int64_t end = now_ms() + timeout_ms;
+	const int64_t end = ipc_now_ms() + timeout_ms;
 	int64_t left;
 	int n;
 
 	for (;;) {
-		left = timeout_ms < 0 ? -1 : end - now_ms();
+		left = timeout_ms < 0 ? -1 : end - ipc_now_ms();
 		if (timeout_ms >= 0 && left < 0)
 			left = 0;
 		n = poll(&p, 1, (int)left);

@@ -71,4 +71,6 @@ int ipc_send(int sock, const void *, size_t len, int fd)
 ssize_t ipc_recv(int sock, void *, size_t len, int *fd_r, int timeout_ms)
     __attribute__((__warn_unused_result__));
 
+int64_t ipc_now_ms(void); /* monotonic */
+
 #endif

@@ -62,15 +62,6 @@ struct pool {
 
 extern char **environ;
 
-static int64_t
-now_ms(void)
-{
-	struct timespec t;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &t);
-	return ((int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000);
-}
-
 static int
 fail(char *text, const char *what)
 {
@@ -145,7 +136,7 @@ start_zygote(struct pool *p, char *text)
 	int pair[2];
 	ssize_t n;
 
-	p->started_ms = now_ms();
+	p->started_ms = ipc_now_ms();
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1)
 		return (fail(text, "socketpair"));
 	if (spawn_program(pair[1], &p->zygote_pid) == -1) {
@@ -238,7 +229,7 @@ replace(struct pool *p, struct scanner *s, char *text)
 	(void)pthread_mutex_lock(&p->zygote_lock);
 	rc = ask(p, s, &reply);
 	if (rc == -1 && p->zygote == -1 &&
-	    now_ms() - p->started_ms >= RESTART_MS) {
+	    ipc_now_ms() - p->started_ms >= RESTART_MS) {
 		mill_log(NULL, LOG_ERR,
 		    "virus: the process that holds the database is gone: "
 		    "starting another");
