@@ -18,7 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BACKLOG = 1024 };
+enum { BACKLOG = 1024, WAIT_MS = 50, WAITS = 60 };
 
 /* make_sockaddr - 0, or -1 when host is no numeric address */
 static int
@@ -45,7 +45,7 @@ make_sockaddr(const char *host, uint16_t port, struct sockaddr_storage *ss,
 }
 
 static int
-bind_one(const char *address)
+bind_one(const char *address, unsigned *waits_left)
 {
 	struct sockaddr_storage ss;
 	char *host = NULL;
@@ -65,8 +65,14 @@ bind_one(const char *address)
 	if (ss.ss_family == AF_INET6)
 		(void)setsockopt(
 		    fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
-	if (bind(fd, (struct sockaddr *)&ss, len) == -1)
-		goto fail;
+	while (bind(fd, (struct sockaddr *)&ss, len) == -1) {
+		/* After kill -9 the processes of a gateway before us may take
+		 * a moment to end. */
+		if (errno != EADDRINUSE || *waits_left == 0)
+			goto fail;
+		(*waits_left)--;
+		(void)usleep(WAIT_MS * 1000);
+	}
 	free(host);
 	return (fd);
 
@@ -83,12 +89,13 @@ listen_bind(struct sup *sup)
 {
 	const struct settings *s = sup->settings;
 	struct listening *list;
+	unsigned waits = WAITS;
 	size_t i, k;
 	int fd;
 
 	for (i = 0; i < s->n_listeners; i++)
 		for (k = 0; k < s->listeners[i].n_addresses; k++) {
-			fd = bind_one(s->listeners[i].addresses[k]);
+			fd = bind_one(s->listeners[i].addresses[k], &waits);
 			if (fd == -1)
 				return (-1);
 			list = realloc(sup->listening,
