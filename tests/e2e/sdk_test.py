@@ -156,9 +156,9 @@ def negotiates():
     with Running(ACCESS) as r:
         s = r.session()
         same(s.actions, 0x28)  # delete recipients, quarantine
-        # no header, end of header, body, DATA or unknown command; no reply
-        # to CONNECT, HELO and MAIL; RCPT always answered
-        same(s.protocol, 0x370 | 0x7000)
+        # no HELO, header, end of header, body, DATA or unknown command; no
+        # reply to CONNECT and MAIL; RCPT always answered
+        same(s.protocol, 0x372 | 0x5000)
         same(s.macro_lists, b"")
         s.close()
     with Running(FILTER) as r:
