@@ -16,6 +16,27 @@ static pid_t child;
 static sfsistat body_says = SMFIS_CONTINUE;
 static unsigned long all_or = 0; /* protocol bits asked for */
 static unsigned n_helo;
+static bool by_letters; /* the sender says what is answered */
+
+/* say - the answer that the letter at that place of the sender stands for */
+static sfsistat
+say(const char *sender, size_t at)
+{
+	if (sender == NULL || strlen(sender) <= at)
+		return (SMFIS_CONTINUE);
+	switch (sender[at]) {
+	case 'a':
+		return (SMFIS_ACCEPT);
+	case 'r':
+		return (SMFIS_REJECT);
+	case 't':
+		return (SMFIS_TEMPFAIL);
+	case 'd':
+		return (SMFIS_DISCARD);
+	default:
+		return (SMFIS_CONTINUE);
+	}
+}
 
 static sfsistat
 m_connect(SMFICTX *ctx, char *name, _SOCK_ADDR *sa)
@@ -39,6 +60,11 @@ m_from(SMFICTX *ctx, char **argv)
 {
 	const char *id = smfi_getsymval(ctx, (char *)"i");
 
+	if (by_letters) {
+		free(smfi_getpriv(ctx));
+		(void)smfi_setpriv(ctx, strdup(argv[0]));
+		return (say(argv[0], 1));
+	}
 	return (id != NULL && id[0] == 'Q' &&
 	            strcmp(argv[0], "<s@x.test>") == 0 &&
 	            strcmp(argv[1], "SIZE=10") == 0
@@ -51,6 +77,8 @@ m_rcpt(SMFICTX *ctx, char **argv)
 {
 	const char *addr = smfi_getsymval(ctx, (char *)"{rcpt_addr}");
 
+	if (by_letters)
+		return (say(argv[0], 1));
 	if (addr == NULL || strncmp(argv[0] + 1, addr, strlen(addr)) != 0)
 		return (SMFIS_TEMPFAIL);
 	if (strncmp(argv[0], "<no", 3) == 0) {
@@ -64,36 +92,38 @@ m_rcpt(SMFICTX *ctx, char **argv)
 static sfsistat
 m_data(SMFICTX *ctx)
 {
-	(void)ctx;
-	return (SMFIS_CONTINUE);
+	return (by_letters ? say(smfi_getpriv(ctx), 2) : SMFIS_CONTINUE);
 }
 
 static sfsistat
 m_header(SMFICTX *ctx, char *name, char *value)
 {
-	(void)ctx;
 	(void)name;
 	(void)value;
-	return (all_or == 0 ? SMFIS_CONTINUE : SMFIS_NOREPLY);
+	if ((all_or & SMFIP_NR_HDR) != 0)
+		return (SMFIS_NOREPLY);
+	return (by_letters ? say(smfi_getpriv(ctx), 3) : SMFIS_CONTINUE);
 }
 
 static sfsistat
 m_eoh(SMFICTX *ctx)
 {
-	(void)ctx;
-	return (SMFIS_CONTINUE);
+	return (by_letters ? say(smfi_getpriv(ctx), 4) : SMFIS_CONTINUE);
 }
 
 static sfsistat
 m_body(SMFICTX *ctx, unsigned char *p, size_t n)
 {
-	(void)ctx;
+	if (by_letters)
+		return (say(smfi_getpriv(ctx), 5));
 	return (n > 2 && memcmp(p, "BAD", 3) == 0 ? SMFIS_REJECT : body_says);
 }
 
 static sfsistat
 m_eom(SMFICTX *ctx)
 {
+	if (by_letters)
+		return (say(smfi_getpriv(ctx), 6));
 	(void)smfi_progress(ctx);
 	(void)smfi_insheader(ctx, 0, (char *)"X-Top", (char *)"t");
 	(void)smfi_chgheader(ctx, (char *)"X-A", 2, NULL);
@@ -101,6 +131,22 @@ m_eom(SMFICTX *ctx)
 	(void)smfi_addrcpt(ctx, (char *)"<new@y.test>");
 	(void)smfi_chgfrom(ctx, (char *)"<f@x.test>", NULL);
 	(void)smfi_replacebody(ctx, (unsigned char *)"new\r\n", 5);
+	return (SMFIS_CONTINUE);
+}
+
+static sfsistat
+m_close(SMFICTX *ctx)
+{
+	free(smfi_getpriv(ctx));
+	(void)smfi_setpriv(ctx, NULL);
+	return (SMFIS_CONTINUE);
+}
+
+static sfsistat
+m_unknown(SMFICTX *ctx, const char *line)
+{
+	(void)ctx;
+	(void)line;
 	return (SMFIS_CONTINUE);
 }
 
@@ -122,7 +168,7 @@ static struct smfiDesc desc = { (char *)"fake", SMFI_VERSION,
 	SMFIF_ADDHDRS | SMFIF_CHGHDRS | SMFIF_CHGBODY | SMFIF_ADDRCPT |
 	    SMFIF_DELRCPT | SMFIF_CHGFROM | SMFIF_SETSYMLIST,
 	m_connect, m_helo, m_from, m_rcpt, m_header, m_eoh, m_body, m_eom, NULL,
-	NULL, NULL, m_data, m_negotiate };
+	m_close, m_unknown, m_data, m_negotiate };
 
 static void
 start(const char *opts)
@@ -153,7 +199,7 @@ stop(void)
 	int status;
 
 	chain_free(&chain);
-	(void)kill(child, SIGTERM);
+	(void)kill(child, SIGKILL); /* on SIGTERM it would linger for 5 s */
 	(void)waitpid(child, &status, 0);
 	engine_free(&engine);
 	settings_unref(&settings);
@@ -375,6 +421,120 @@ a_restarted_filter_is_connected_to_anew(void)
 	stop();
 }
 
+/* dice - a stream of numbers that is the same in each run */
+static unsigned
+dice(unsigned n)
+{
+	static unsigned state = 7;
+
+	state = state * 1103515245u + 12345u;
+	return ((state >> 16) % n);
+}
+
+/* letters - n of them, most "c" */
+static const char *
+letters(size_t n)
+{
+	static char room[32];
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		room[i] = dice(8) == 0 ? "artd"[dice(4)] : 'c';
+	snprintf(room + n, sizeof(room) - n, "@x.test");
+	return (room);
+}
+
+/* a_session - as the receiver puts its questions, in any order that
+ * SMTP allows */
+static void
+a_session(void)
+{
+	enum chain_verdict v;
+	bool mail = false, dropped = false;
+	int i, rcpts = 0;
+
+	ask_connect();
+	for (i = 0; i < 25; i++) {
+		switch (dice(7)) {
+		case 0:
+			ask_helo();
+			mail = false;
+			break;
+		case 1:
+			chain_abort(chain);
+			mail = false;
+			break;
+		case 2:
+			ASK(chain_unknown(chain, "XYZZY", on_answer, NULL));
+			break;
+		case 3:
+			if (!mail || rcpts == 0)
+				break;
+			v = dropped ? CHAIN_DISCARD : ask_data();
+			new_message(dice(4) == 0 ? "" : "good\r\n");
+			if (v == CHAIN_CONTINUE)
+				ask_message();
+			else if (v != CHAIN_DISCARD)
+				chain_abort(chain);
+			mail = false;
+			break;
+		default:
+			if (mail && !dropped) {
+				v = ask_rcpt(letters(1));
+				dropped = v == CHAIN_DISCARD;
+				rcpts += dropped || v == CHAIN_CONTINUE;
+			} else if (!mail) {
+				v = ASK(chain_mail(chain, "Q1", letters(6),
+				    NULL, 0, on_answer, NULL));
+				mail =
+				    v == CHAIN_CONTINUE || v == CHAIN_DISCARD;
+				dropped = v == CHAIN_DISCARD;
+				rcpts = 0;
+				if (!mail)
+					chain_abort(chain);
+			}
+			break;
+		}
+	}
+}
+
+/* libmilter does not answer what comes out of its order: each silence
+ * would be a failure. */
+static void
+no_session_meets_silence(void)
+{
+	static const unsigned long bits[] = { 0, SMFIP_NR_HDR, SMFIP_NODATA,
+		SMFIP_NODATA | SMFIP_NOUNKNOWN, SMFIP_NOHELO | SMFIP_NORCPT,
+		SMFIP_NOMAIL | SMFIP_NOHDRS | SMFIP_NOEOH, SMFIP_NOBODY };
+	char opts[100];
+	struct buf b = BUF_INIT(1 << 16);
+	size_t i;
+	int n;
+
+	by_letters = true;
+	for (i = 0; i < 14; i++) {
+		all_or = bits[i % 7];
+		snprintf(opts, sizeof(opts),
+		    "early = %s timeout = { \"command=4s\" }",
+		    i < 7 ? "no" : "yes");
+		start(opts);
+		for (n = 0; n < 200; n++) {
+			a_session();
+			chain_free(&chain);
+			chain = chain_new(engine, settings, 0, &facts);
+		}
+		b.len = 0;
+		T_OK(engine_stats(engine, &b) == 0);
+		if (strstr(b.data, "\"failures\":0,") == NULL)
+			printf("# %zu: %s\n", i, b.data);
+		T_OK(strstr(b.data, "\"failures\":0,") != NULL);
+		stop();
+	}
+	by_letters = false;
+	all_or = 0;
+	buf_fini(&b);
+}
+
 static const struct t_case cases[] = {
 	{ "libmilter: one connection serves many sessions",
 	    one_connection_serves_many_sessions },
@@ -390,6 +550,7 @@ static const struct t_case cases[] = {
 	{ "libmilter: skips a large body", skips_a_large_body },
 	{ "libmilter: accept amid what was sent ahead",
 	    accept_in_the_batch_leaves_the_session_usable },
+	{ "libmilter: no session meets silence", no_session_meets_silence },
 };
 
 T_MAIN(cases)

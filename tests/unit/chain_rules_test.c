@@ -110,6 +110,45 @@ each_version_gets_what_it_knows(void)
 	}
 }
 
+/* Each bit by itself: that command is not sent, or not waited for. */
+static void
+each_bit_concerns_its_command(void)
+{
+	static const struct {
+		uint32_t no, nr;
+		char cmd;
+	} rows[] = {
+		{ MILTER_NO_CONNECT, MILTER_NR_CONNECT, 'C' },
+		{ MILTER_NO_HELO, MILTER_NR_HELO, 'H' },
+		{ MILTER_NO_MAIL, MILTER_NR_MAIL, 'M' },
+		{ MILTER_NO_RCPT, MILTER_NR_RCPT, 'R' },
+		{ MILTER_NO_DATA, MILTER_NR_DATA, 'T' },
+		{ MILTER_NO_HEADERS, MILTER_NR_HEADER, 'L' },
+		{ MILTER_NO_EOH, MILTER_NR_EOH, 'N' },
+		{ MILTER_NO_BODY, MILTER_NR_BODY, 'B' },
+		{ MILTER_NO_UNKNOWN, MILTER_NR_UNKNOWN, 'U' },
+	};
+	size_t i, k;
+	int nr;
+
+	for (i = 0; i < 9; i++)
+		for (nr = 0; nr < 2; nr++) {
+			fakes();
+			fb.protocol = nr ? rows[i].nr : rows[i].no;
+			setup("", "early = yes");
+			ask_connect();
+			ask_helo();
+			T_OK(ASK(chain_unknown(chain, "FOO", on_answer,
+			         NULL)) == CHAIN_CONTINUE);
+			T_OK(pass("Q1") == CHAIN_CONTINUE);
+			finish(true);
+			for (k = 0; k < 9; k++)
+				T_OK((fb.seen[(unsigned char)rows[k].cmd] ==
+				         0) == (!nr && k == i));
+			fakes_fini();
+		}
+}
+
 static void
 clients_are_shown_by_family(void)
 {
@@ -305,6 +344,77 @@ lists_of_macros_are_bounded(void)
 	T_OK(strstr(text(&fa.macros), "R(j=mx.test,j=mx.test") != NULL);
 	T_OK(strstr(text(&fa.macros), "j=mx.test)T(i=Q1)") != NULL);
 	buf_fini(&b);
+	fakes_fini();
+}
+
+static void
+progress_restarts_the_limit_of_an_answer(void)
+{
+	static const char steps[] = "CRLE";
+	size_t i;
+
+	for (i = 0; steps[i] != '\0'; i++) {
+		fakes();
+		fb.slow_cmd = steps[i];
+		fb.slow_progress = 4;
+		fb.slow_ms = 200;
+		setup("", "timeout = { \"command=700ms\" }");
+		ask_helo();
+		T_OK(pass("Q1") == CHAIN_CONTINUE);
+		finish(true);
+		fakes_fini();
+	}
+}
+
+static void
+chunks_end_where_they_must(void)
+{
+	static const size_t sizes[] = { 1, 65534, 65535, 65536, 65537, 131070,
+		131071 };
+	char *body = malloc(131072);
+	size_t i, n;
+
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		n = sizes[i];
+		memset(body, 'x', n);
+		if (n > 65536) /* a line end across the border */
+			memcpy(body + 65534, "\r\n", 2);
+		body[n] = '\0';
+		fakes();
+		setup("", NULL);
+		message_fini(&msg);
+		env_fini(&env);
+		setup_message(body);
+		T_OK(pass("Q1") == CHAIN_CONTINUE);
+		finish(false);
+		T_OK(fa.seen['B'] == (n + 65534) / 65535);
+		T_OK(fa.body.len == n && memcmp(fa.body.data, body, n) == 0);
+		fakes_fini();
+	}
+	free(body);
+}
+
+static void
+blanks_are_kept_where_asked_for(void)
+{
+	fakes();
+	fa.protocol = MILTER_LEADING_SPACE;
+	setup("", NULL);
+	T_OK(pass("Q1") == CHAIN_CONTINUE);
+	finish(false);
+	T_STR(text(&fa.header), "Subject: one;X-A: 1;X-A:  2\n\tfold;x-a:3;");
+	fakes_fini();
+}
+
+static void
+without_a_recipient_there_is_no_content(void)
+{
+	fakes();
+	setup("", NULL);
+	ask_mail("Q1");
+	T_OK(ask_message() == CHAIN_TEMPFAIL);
+	finish(false);
+	T_OK(fa.seen['E'] == 0);
 	fakes_fini();
 }
 
@@ -699,6 +809,8 @@ static const struct t_case cases[] = {
 	    bits_not_offered_are_borne },
 	{ "rules: versions 2 to 6 get what they know",
 	    each_version_gets_what_it_knows },
+	{ "rules: each NO and NR bit concerns its command",
+	    each_bit_concerns_its_command },
 	{ "rules: clients are shown by family", clients_are_shown_by_family },
 	{ "rules: addresses and arguments pass as they came",
 	    addresses_pass_as_they_came },
@@ -710,6 +822,13 @@ static const struct t_case cases[] = {
 	{ "rules: no set of macros is empty, none is stale",
 	    no_set_is_empty_and_none_is_stale },
 	{ "rules: lists of macros are bounded", lists_of_macros_are_bounded },
+	{ "rules: progress restarts the limit of an answer",
+	    progress_restarts_the_limit_of_an_answer },
+	{ "rules: chunks end where they must", chunks_end_where_they_must },
+	{ "rules: blanks are kept where asked for",
+	    blanks_are_kept_where_asked_for },
+	{ "rules: without a recipient there is no content",
+	    without_a_recipient_there_is_no_content },
 	{ "rules: skip at RCPT, header and body, a lie elsewhere",
 	    skip_means_something_at_three_commands },
 	{ "rules: a liar is not asked again in the session",

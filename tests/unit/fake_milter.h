@@ -42,7 +42,9 @@ struct fake {
 	size_t raw_options_len;
 	bool split;            /* answer byte by byte */
 	unsigned eom_delay_ms; /* before the answer to E */
-	bool tcp;              /* listen on 127.0.0.1, sets port */
+	char slow_cmd; /* before the answer to it: so often, after so long */
+	unsigned slow_progress, slow_ms;
+	bool tcp; /* listen on 127.0.0.1, sets port */
 	unsigned port;
 	struct fake_line lines[16];
 	size_t n_lines;
@@ -166,6 +168,10 @@ fake_answer(struct fake *f, int fd, const struct milter_packet *p)
 
 	if (p->code == 'E')
 		usleep(f->eom_delay_ms * 1000);
+	for (i = 0; p->code == f->slow_cmd && i < f->slow_progress; i++) {
+		usleep(f->slow_ms * 1000);
+		fake_write(f, fd, "\0\0\0\1p", 5);
+	}
 	for (i = 0; i < f->n_lines; i++) {
 		struct fake_line *l = &f->lines[i];
 
