@@ -22,8 +22,9 @@ put_simple(struct link *l, char cmd, uint32_t no, uint32_t nr)
 	uint32_t protocol = l->conn->opts.protocol;
 
 	/* Of DATA and EOH the default set is only the queue id, known since
-	 * MAIL: not worth a packet to a filter that wants no such command. */
-	if ((protocol & no) != 0 && !macros_asked(l, cmd))
+	 * MAIL: not worth a packet to a filter that wants no such command, if
+	 * its library is one that keeps what came with MAIL. */
+	if ((protocol & no) != 0 && l->conf->reuse && !macros_asked(l, cmd))
 		return (0);
 	if (macros_put(l, cmd) == -1)
 		return (-1);

@@ -115,6 +115,8 @@ macros_of_both_lists_go_with_their_stage(void)
 static void
 nothing_is_sent_or_awaited_that_was_not_wanted(void)
 {
+	int known;
+
 	fakes();
 	fa.protocol = MILTER_NR_CONNECT | MILTER_NR_HELO | MILTER_NR_MAIL |
 	    MILTER_NR_RCPT | MILTER_NR_DATA | MILTER_NR_HEADER | MILTER_NR_EOH |
@@ -131,20 +133,26 @@ nothing_is_sent_or_awaited_that_was_not_wanted(void)
 	    text(&fa.trace), "O|DC C H DM M DR R DT T L L L L DN N B DE E|Q ");
 	fakes_fini();
 
-	fakes();
-	fa.protocol = MILTER_NO_CONNECT | MILTER_NO_HELO | MILTER_NO_MAIL |
-	    MILTER_NO_RCPT | MILTER_NO_DATA | MILTER_NO_HEADERS |
-	    MILTER_NO_EOH | MILTER_NO_BODY | MILTER_NO_UNKNOWN;
-	setup("", NULL);
-	ask_connect();
-	ask_helo();
-	ask_mail("Q1");
-	T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && !got.authorised);
-	ask_data();
-	T_OK(ask_message() == CHAIN_CONTINUE);
-	finish(false);
-	T_STR(text(&fa.trace), "O|DC DM DR DE E|Q ");
-	fakes_fini();
+	for (known = 0; known < 2; known++) {
+		fakes();
+		fa.protocol = MILTER_NO_CONNECT | MILTER_NO_HELO |
+		    MILTER_NO_MAIL | MILTER_NO_RCPT | MILTER_NO_DATA |
+		    MILTER_NO_HEADERS | MILTER_NO_EOH | MILTER_NO_BODY |
+		    MILTER_NO_UNKNOWN;
+		setup(known ? "library = libmilter" : "", NULL);
+		ask_connect();
+		ask_helo();
+		ask_mail("Q1");
+		T_OK(
+		    ask_rcpt("r1@y.test") == CHAIN_CONTINUE && !got.authorised);
+		ask_data();
+		T_OK(ask_message() == CHAIN_CONTINUE);
+		finish(false);
+		/* a known one needs no queue id again */
+		T_STR(text(&fa.trace),
+		    known ? "O|DC DM DR DE E|Q " : "O|DC DM DR DT DN DE E|Q ");
+		fakes_fini();
+	}
 }
 
 static void
@@ -293,15 +301,22 @@ authorisation_is_the_authorisers_own_word(void)
 static void
 anothers_word_authorises_nobody(void)
 {
-	fakes(); /* "b" accepts everything, "a" gives no RCPT answer */
-	fa.protocol = MILTER_NO_RCPT;
-	fake_reply(&fb, 'C', 0, 'a');
-	setup("", "");
-	ask_helo();
-	ask_mail("Q1");
-	T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && !got.authorised);
-	finish(true);
-	fakes_fini();
+	static const char cmds[] = "CHMR", codes[] = "ac";
+	size_t i, k;
+
+	for (i = 0; cmds[i] != '\0'; i++)
+		for (k = 0; codes[k] != '\0'; k++) {
+			fakes(); /* "a" gives no RCPT answer */
+			fa.protocol = MILTER_NO_RCPT;
+			fake_reply(&fb, cmds[i], 0, codes[k]);
+			setup("", "");
+			ask_helo();
+			ask_mail("Q1");
+			T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE);
+			T_OK(!got.authorised);
+			finish(true);
+			fakes_fini();
+		}
 
 	fakes(); /* no authoriser at all */
 	fake_start(&fa);
@@ -318,17 +333,21 @@ switched_off_the_authoriser_authorises_nobody(void)
 {
 	static const enum milter_mode modes[] = { MODE_OFF, MODE_SHADOW,
 		MODE_DRAIN };
+	static const char cmds[] = "RCHM";
 	size_t i;
 
-	for (i = 0; i < 3; i++) {
+	for (i = 0; i < 12; i++) {
+		enum milter_mode mode = modes[i % 3];
+
 		fakes();
+		fake_reply(&fa, cmds[i / 3], 0, 'a');
 		setup("", NULL);
-		T_OK(engine_mode(engine, "a", modes[i]) == 0);
-		T_OK(engine_mode(engine, "zz", modes[i]) == -1);
+		T_OK(engine_mode(engine, "a", mode) == 0);
+		T_OK(engine_mode(engine, "zz", mode) == -1);
 		/* drain: this session goes on with it, a new one has none */
 		ask_mail("Q1");
 		T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE);
-		T_OK(got.authorised == (modes[i] == MODE_DRAIN));
+		T_OK(got.authorised == (mode == MODE_DRAIN));
 		chain_free(&chain);
 		chain = chain_new(engine, settings, 0, &facts);
 		ask_mail("Q2");
