@@ -30,6 +30,8 @@ WAYS = {
     "quarantine": ("on-failure = quarantine", ("250 ",)),
     "shutdown": ("on-failure = shutdown", ("421 4.7.0",)),
     "early": ("on-failure = tempfail early = yes", ("451 4.7.1", "421 4.7.1")),
+    # Each fault on a connection that has served a session before.
+    "reuse": ("on-failure = tempfail library = libmilter", ("451 4.7.1",)),
 }
 CONTINUE = packet(b"c")
 
@@ -170,8 +172,12 @@ class Ward:
         where = "held" if self.way == "quarantine" else "arrived"
         for what, fault in FAULTS.items():
             for step in STEPS:
-                self.once((what, step), {step: fault(step)}, self.want,
-                          where)
+                want = self.want
+                if self.way == "reuse":
+                    self.once("before", {}, ("250 ",))
+                    if step == "O":  # has been
+                        want = ("250 ",)
+                self.once((what, step), {step: fault(step)}, want, where)
         for what, change in CHANGES.items():
             for step in STEPS[1:-1]:
                 self.once((what, step), {step: change + CONTINUE}, self.want,

@@ -512,11 +512,13 @@ no_session_meets_silence(void)
 	int n;
 
 	by_letters = true;
-	for (i = 0; i < 14; i++) {
+	for (i = 0; i < 28; i++) {
 		all_or = bits[i % 7];
 		snprintf(opts, sizeof(opts),
-		    "early = %s timeout = { \"command=4s\" }",
-		    i < 7 ? "no" : "yes");
+		    "early = %s library = %s "
+		    "timeout = { \"command=4s\" }",
+		    i / 7 % 2 == 0 ? "no" : "yes",
+		    i < 14 ? "other" : "libmilter");
 		start(opts);
 		for (n = 0; n < 200; n++) {
 			a_session();

@@ -746,6 +746,11 @@ a_failed_authoriser_authorises_nobody(void)
 static void
 a_yes_is_for_that_recipient_of_that_message(void)
 {
+	static const enum milter_mode modes[] = { MODE_OFF, MODE_SHADOW,
+		MODE_ENFORCE };
+	struct buf *b;
+	int i;
+
 	fakes(); /* it dies after the first recipient */
 	fake_says(&fa, 'R', 2, FAKE_CLOSE);
 	setup("", "");
@@ -767,6 +772,31 @@ a_yes_is_for_that_recipient_of_that_message(void)
 	T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && !got.authorised);
 	finish(true);
 	fakes_fini();
+
+	fakes(); /* a yes with a lie behind it is none */
+	b = &fake_says(&fa, 'R', 1, FAKE_SEND)->bytes;
+	reply(b, 'c');
+	reply(b, 'Z');
+	setup("on-failure = quarantine", "");
+	ask_mail("Q1");
+	T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && !got.authorised);
+	finish(true);
+	fakes_fini();
+
+	for (i = 0; i < 3;
+	     i++) { /* one of before it was switched off neither */
+		fakes();
+		fake_reply(&fa, 'C', 1, 'a');
+		setup("", "");
+		ask_mail("Q1");
+		T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && got.authorised);
+		T_OK(engine_mode(engine, "a", modes[i]) == 0);
+		ask_mail("Q2");
+		T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE);
+		T_OK(got.authorised == (modes[i] == MODE_ENFORCE));
+		finish(true);
+		fakes_fini();
+	}
 
 	fakes(); /* and a recipient that the server refuses gets none */
 	fa.protocol = MILTER_RCPT_REJECTED;

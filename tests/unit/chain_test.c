@@ -525,6 +525,7 @@ lies_are_failures(void)
 		LIE('R', "\0\0\0\1Z"),         /* unknown */
 		LIE('R', "\0\0\0\2cx"),        /* continue with a payload */
 		LIE('R', "\0\0\0\5hX\0y\0"),   /* change before the end */
+		LIE('B', "\0\0\0\5hX\0y\0\0\0\0\1c"),    /* and an answer */
 		LIE('M', "\0\0\0\1c\0\0\0\1c\0\0\0\1c"), /* one too many */
 		LIE('E', "\0\0\0\4hX\0y\0\0\0\1c"),      /* value without NUL */
 		LIE('E', "\0\0\0\3h\0\0\0\0\0\1c"),      /* no name */
