@@ -48,10 +48,10 @@ edit(struct mill_txn *txn)
 	    mill_change_sender(txn, "", NULL) == -1 ||
 	    mill_add_rcpt(txn, "new@to.test", NULL) == -1 ||
 	    mill_add_rcpt(txn, "par@to.test", "NOTIFY=NEVER") == -1 ||
-	    mill_del_rcpt(txn, "edit@to.test") == -1 ||
+	    mill_del_rcpt(txn, mill_rcpt_at(txn, 0)) == -1 ||
 	    mill_replace_body(txn, "new\r\n", 5) == -1)
 		return (-1);
-	return (mill_quarantine(txn, "held"));
+	return (0);
 }
 
 static enum mill_verdict
@@ -65,7 +65,10 @@ on_message(struct mill_txn *txn)
 
 	if (strncmp(rcpt, "sleep", 5) == 0)
 		(void)sleep((unsigned)atoi(rcpt + 5));
-	if (strncmp(rcpt, "edit", 4) == 0 && edit(txn) == -1)
+	if (strncmp(rcpt, "edit", 4) == 0 &&
+	    (edit(txn) == -1 || mill_quarantine(txn, "held") == -1))
+		return (MILL_TEMPFAIL);
+	if (strncmp(rcpt, "alter", 5) == 0 && edit(txn) == -1)
 		return (MILL_TEMPFAIL);
 	if (strncmp(rcpt, "empty", 5) == 0 &&
 	    mill_replace_body(txn, "", 0) == -1)

@@ -27,10 +27,12 @@ PART = (b"--b\r\nContent-Disposition: attachment; filename=\"%s\"\r\n\r\n"
 MILTERS = f"""
 milter "tag" {{
     run = "{DIR}/tag-external/milldam-tag-external" settings = "tag.conf"
+    may = {{"add-header", "change-header"}}
 }}
 milter "attachments" {{
     run = "{DIR}/block-attachment/milldam-block-attachment"
     settings = "block.conf"
+    may = {{"quarantine"}}
 }}
 """
 
