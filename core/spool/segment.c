@@ -57,37 +57,52 @@ seg_add(struct spool *sp, uint64_t num, int fd, uint64_t size)
 	return (0);
 }
 
-/* seg_make_free - write zeros to a new file, durable when this returns.  Runs
- * in the sync thread too: touches nothing but the options. */
-int
-seg_make_free(struct spool *sp, uint64_t num)
+/* fill - zeros from off on to the end, or for a piece; -1 */
+static int
+fill(struct spool *sp, int fd, uint64_t *off)
 {
-	char name[NAME_ROOM], zeros[65536];
-	uint64_t off;
+	static const char zeros[65536];
+	uint64_t end = *off + SEG_PIECE;
 	size_t n;
-	int fd;
+
+	if (end > sp->opts.segment_size)
+		end = sp->opts.segment_size;
+	for (; *off < end; *off += n) {
+		n = end - *off < sizeof(zeros) ? (size_t)(end - *off)
+		                               : sizeof(zeros);
+		if (io_write(sp->io, fd, zeros, n, (off_t)*off) == -1)
+			return (-1);
+	}
+	return (sp->io->sync(fd));
+}
+
+/* seg_make_free - write zeros to a new file, durable when this returns.  Runs
+ * in the sync thread too: touches nothing but the options.  between is called
+ * after each piece, so that a commit need not wait for a whole segment. */
+int
+seg_make_free(struct spool *sp, uint64_t num, void (*between)(struct spool *))
+{
+	char name[NAME_ROOM];
+	uint64_t off = 0;
+	int fd, e;
 
 	seg_name(name, "new", num);
 	fd = sp->io->openat(sp->dir, name, O_RDWR | O_CREAT | O_EXCL, 0600);
 	if (fd == -1)
 		return (-1);
-	memset(zeros, 0, sizeof(zeros));
-	for (off = 0; off < sp->opts.segment_size; off += n) {
-		n = sizeof(zeros);
-		if (n > sp->opts.segment_size - off)
-			n = (size_t)(sp->opts.segment_size - off);
-		if (io_write(sp->io, fd, zeros, n, (off_t)off) == -1)
+	while (off < sp->opts.segment_size) {
+		if (fill(sp, fd, &off) == -1)
 			goto bad;
+		if (between != NULL)
+			between(sp);
 	}
-	if (sp->io->sync(fd) == -1)
-		goto bad;
 	(void)sp->io->close(fd);
 	return (0);
 bad:
-	n = (size_t)errno;
+	e = errno;
 	(void)sp->io->close(fd);
 	(void)sp->io->unlink(sp->dir, name);
-	errno = (int)n;
+	errno = e;
 	return (-1);
 }
 
@@ -232,7 +247,7 @@ seg_next(struct spool *sp, bool message)
 		return (use(sp, "free", num));
 	}
 	num = sp->next_file++;
-	if (seg_make_free(sp, num) == -1)
+	if (seg_make_free(sp, num, NULL) == -1)
 		return (-1);
 	return (use(sp, "new", num));
 }

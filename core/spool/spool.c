@@ -283,7 +283,7 @@ ready(struct spool *sp)
 		seg_name(name, "free", num);
 		if (grow(&sp->free, &sp->cap_free, sp->n_free, sizeof(num)) ==
 		        -1 ||
-		    seg_make_free(sp, num) == -1 ||
+		    seg_make_free(sp, num, NULL) == -1 ||
 		    sp->io->rename(sp->dir, was, name) == -1)
 			return (-1);
 		sp->free[sp->n_free++] = num;

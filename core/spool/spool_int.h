@@ -15,6 +15,7 @@
 enum {
 	SEG_DATA = 512,      /* where a segment's records begin */
 	SEG_RESERVE = 2,     /* free segments that only outcomes may take */
+	SEG_PIECE = 1 << 20, /* zeros written to a new one between commits */
 	SEG_KEEP = 8,        /* free segments kept for use again */
 	SEG_MIN = 65536,     /* smallest segment, bytes */
 	SEG_MAX = 1 << 30,   /* largest */
@@ -158,7 +159,7 @@ void seg_name(char out[NAME_ROOM], const char *kind, uint64_t num);
 struct seg *seg_find(struct spool *, uint64_t num);
 int seg_add(struct spool *, uint64_t num, int fd, uint64_t size);
 int seg_next(struct spool *, bool message);
-int seg_make_free(struct spool *, uint64_t num);
+int seg_make_free(struct spool *, uint64_t num, void (*between)(struct spool *));
 int seg_head_get(struct spool *, struct seg *);
 /* seg_salt - what most of the segments' heads say the salt is; -1 EPROTO */
 int seg_salt(struct spool *, const uint64_t *nums, size_t n);

@@ -62,6 +62,18 @@ sync_files(struct spool *sp)
 	sync_signal(sp);
 }
 
+/* sync_first - commits go before the rest of a segment that is prepared */
+static void
+sync_first(struct spool *sp)
+{
+	struct sync *y = &sp->sync;
+
+	pthread_mutex_lock(&y->lock);
+	while (y->state == SYNC_ASKED)
+		sync_files(sp);
+	pthread_mutex_unlock(&y->lock);
+}
+
 static void
 prepare(struct spool *sp)
 {
@@ -70,7 +82,7 @@ prepare(struct spool *sp)
 	int error;
 
 	pthread_mutex_unlock(&y->lock);
-	error = seg_make_free(sp, num) == -1 ? errno : 0;
+	error = seg_make_free(sp, num, sync_first) == -1 ? errno : 0;
 	pthread_mutex_lock(&y->lock);
 	y->prep_error = error;
 	y->prep = PREP_ENDED;

@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -672,6 +673,47 @@ voids_a_batch_whose_sync_failed_and_goes_on(void)
 	wipe_in(dir);
 }
 
+static _Atomic bool zeros_slow;
+static _Atomic unsigned zeros_written;
+
+/* slow_zeros - a disk that takes its time for the pieces of a new segment */
+static ssize_t
+slow_zeros(int fd, const struct iovec *iov, int n, off_t off)
+{
+	if (zeros_slow && iov->iov_len == 65536) {
+		zeros_written++;
+		(void)poll(NULL, 0, 5);
+	}
+	return (pwritev(fd, iov, n, off));
+}
+
+static void
+commits_while_a_segment_is_being_made(void)
+{
+	struct spool_opts o = { .dir = dir, .segment_size = 8 << 20 };
+	struct spool_events ev = { on_found, on_synced, on_alarm, &seen };
+	struct spool_io io = spool_io_os;
+	struct spool *sp;
+	int i;
+
+	fresh();
+	memset(&seen, 0, sizeof(seen));
+	seen.ack = -1;
+	io.pwritev = slow_zeros;
+	T_OK((sp = spool_open_io(&o, &ev, &io)) != NULL);
+	T_OK(seg_next(sp, true) == 0); /* the one kept ready is in use */
+	zeros_slow = true;
+	spool_tick(sp);
+	for (i = 0; i < 2000 && zeros_written == 0; i++)
+		(void)poll(NULL, 0, 1);
+	T_OK(put(sp, 1, 1) == 1);
+	settle(sp);
+	T_OK(seen.ok == 1 && zeros_written > 0 && zeros_written < 128);
+	zeros_slow = false;
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
 static void
 refuses_at_mail_when_the_disk_is_full(void)
 {
@@ -817,6 +859,8 @@ static const struct t_case cases[] = {
 	    keeps_the_segment_when_the_damage_can_not_be_set_aside },
 	{ "voids_a_batch_whose_sync_failed_and_goes_on",
 	    voids_a_batch_whose_sync_failed_and_goes_on },
+	{ "commits_while_a_segment_is_being_made",
+	    commits_while_a_segment_is_being_made },
 	{ "refuses_at_mail_when_the_disk_is_full",
 	    refuses_at_mail_when_the_disk_is_full },
 	{ "loses_nothing_acknowledged_to_kill_9",
