@@ -400,6 +400,19 @@ add_kind(struct sup *sup, const struct child_ops *ops, unsigned n)
 	return (0);
 }
 
+/* in_chain - does any policy ask this milter? */
+static bool
+in_chain(const struct settings *s, size_t milter)
+{
+	size_t i, k;
+
+	for (i = 0; i < s->n_policies; i++)
+		for (k = 0; k < s->policies[i].n_chain; k++)
+			if (s->policies[i].chain[k] == milter)
+				return (true);
+	return (false);
+}
+
 void
 spawn_milters(struct sup *sup)
 {
@@ -432,6 +445,9 @@ spawn_milters(struct sup *sup)
 				spawn_process(sup->procs[k]);
 			continue;
 		}
+		/* One that leaves the chain goes on for sessions that run. */
+		if (!in_chain(s, i))
+			continue;
 		if ((p = new_process(sup, name)) == NULL ||
 		    (p->milter = strdup(s->milters[i].name)) == NULL)
 			continue;
