@@ -92,8 +92,8 @@ show_milters(struct json_object *processes)
 			table_cell(t, PLAIN, "%" PRId64, num_of(m, "calls"));
 			table_cell(t, num_of(m, "failures") > 0 ? RED : PLAIN,
 			    "%" PRId64, num_of(m, "failures"));
-			table_cell(t, num_of(m, "fail_open") > 0 ? RED : PLAIN,
-			    "%" PRId64, num_of(m, "fail_open"));
+			table_cell(t, num_of(m, "fail_opens") > 0 ? RED : PLAIN,
+			    "%" PRId64, num_of(m, "fail_opens"));
 		}
 		putchar('\n');
 		table_print(&t);

@@ -8,6 +8,7 @@ says, the session goes on or ends as it should, other sessions do not notice,
 each message answered 250 arrives untouched or is held, no process ends.
 """
 import os
+import re
 import struct
 import sys
 import threading
@@ -285,6 +286,9 @@ def _():
         for way in WAYS:
             stats[way] = stats.get(way, 0) + (f"milter={way}: " in line)
     assert all(n > 200 for n in stats.values()), stats
+    table = gate.ctl("status").stdout
+    fail_open = re.search(r"^accept +\S+ +\d+ +\d+ +(\d+)", table, re.M)
+    assert int(fail_open.group(1)) > 200, table
 
 
 try:

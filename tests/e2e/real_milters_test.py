@@ -53,7 +53,7 @@ class Box:
     @DIR@, @PORT@ (and @PORT1@ ...) and @DNS@ filled in."""
 
     def __init__(self, name, packages, script, files=None, ports=1,
-                 may="all"):
+                 may="all", library="libmilter"):
         self.name = name
         self.packages = packages
         self.script = script
@@ -61,12 +61,14 @@ class Box:
         self.ports = [free_port() for _ in range(ports)]
         self.listen = [free_port() for _ in range(ports)]
         self.may = may
+        self.library = library
         self.box = None
 
     def conf(self):
         return "".join(
             f'milter "{self.name}{i}" {{ endpoints = '
-            f'{{ "inet:{p}@127.0.0.1" }} may = {{ {self.may} }} }}\n'
+            f'{{ "inet:{p}@127.0.0.1" }} may = {{ {self.may} }} '
+            f'library = {self.library} }}\n'
             f'policy "{self.name}{i}" {{ authorise = "access" '
             f'chain = {{ "{self.name}{i}" }} }}\n'
             f'listener "{self.name}{i}" {{ policy = "{self.name}{i}" '
@@ -272,7 +274,7 @@ worker "rspamd_proxy" { bind_socket = "127.0.0.1:@PORT@"; count = 1;
   milter = yes; timeout = 60s; spam_header = "X-Spam";
   reject_message = "Spam message rejected";
   upstream "local" { default = yes; self_scan = yes; } }
-"""}),
+"""}, library="other"),
     Box("pyspf", ["pyspf-milter"], """
 echo "nameserver @DNS@" >/etc/resolv.conf
 echo "pyspf-milter:x:7303:" >>/etc/group
@@ -315,7 +317,7 @@ $m->register('pmilter', {
 }, SMFI_CURR_ACTS);
 $m->set_dispatcher(Sendmail::PMilter::postfork_dispatcher());
 $m->main();
-"""}),
+"""}, library="other"),
 ]
 box = {b.name: b for b in BOXES}
 
@@ -489,6 +491,16 @@ def _():
         m = sink.wait(n + 1)[n]
         assert re.search(rb"^Authentication-Results: \S+; spf=pass",
                          m.content, re.M), m.content
+
+
+@tap.test("connections of filters on libmilter served many sessions")
+def _():
+    reused = {}
+    for process in gate.ctl_json("status")["processes"]:
+        for m in process.get("info", {}).get("milters", []):
+            reused[m["name"]] = m["reused"]
+    assert reused["allactions0"] > 5, reused
+    assert reused["rspamd0"] == 0, reused
 
 
 @tap.test("Sendmail::PMilter: a Perl filter without libmilter")

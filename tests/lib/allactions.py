@@ -19,6 +19,9 @@ class AllActions(Milter.Base):
     def __init__(self):
         self.name = ""
 
+    def connect(self, *_):
+        return Milter.CONTINUE
+
     def hello(self, name):
         self.name = name
         return Milter.REJECT if name == "reject.test" else Milter.CONTINUE

@@ -124,6 +124,13 @@ e_delete_down(struct buf *b)
 }
 
 static void
+e_delete_insert(struct buf *b)
+{
+	indexed(b, 'm', 1, "X-A", "");
+	indexed(b, 'i', 3, "X-I", "three"); /* of those that are left */
+}
+
+static void
 e_hidden(struct buf *b)
 {
 	indexed(b, 'm', 1, "Received", ""); /* never shown, so not there */
@@ -139,6 +146,7 @@ header_edits_keep_their_index_rules(void)
 	    REC "Subject: zero is one|" A1 "X-A: two|" A3 "X-A: new||");
 	one(e_delete_up, 0, REC SUB A3 "|");
 	one(e_delete_down, 0, REC SUB A2 "|");
+	one(e_delete_insert, 0, REC SUB A2 "X-I: three|" A3 "|");
 	one(e_hidden, 0, REC SUB A1 A2 A3 "|");
 }
 
