@@ -258,12 +258,15 @@ hand_out(struct relay *r, struct site *s)
 	h->relay = r;
 	h->gen = s->gen;
 	h->suspect = e->deaths > 0;
-	h->file = hot->place.file;
-	if (spool_pin(q->spool, h->file) == -1) {
+	/* It may have been moved since its envelope was read. */
+	if (spool_pin(q->spool, hot->place.file) == -1 &&
+	    (spool_read_place(q->spool, e->seq, &hot->place) == -1 ||
+	        spool_pin(q->spool, hot->place.file) == -1)) {
 		free(h);
 		entry_hold(q, e, "content is missing from the spool");
 		return (0);
 	}
+	h->file = hot->place.file;
 	if ((f = file_send(r, h->file)) == NULL ||
 	    send_deliver(r, h, hot) == -1) {
 		log_err("relay.%u: hand-out: %s", r->index, strerror(errno));

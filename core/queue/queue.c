@@ -111,6 +111,30 @@ on_found(void *arg, struct spool_found *f)
 	entry_keep_env(q, e, &f->env, &f->place);
 }
 
+/* on_state - for the copy of a message that stays long */
+static int
+on_state(void *arg, uint64_t seq, const char *id, struct spool_state *st)
+{
+	struct queue *q = arg;
+	struct entry *e = entry_find(q, id);
+	uint32_t i;
+
+	if (e == NULL || e->seq != seq || (e->flags & E_UNCOMMITTED) != 0)
+		return (0);
+	for (i = 0; i < e->n_rcpts; i++)
+		st->states[i] = entry_state(e, i) == R_FAILED ? RCPT_FAILED
+		    : entry_state(e, i) == R_DONE             ? RCPT_DONE
+		                                              : RCPT_WAITING;
+	st->held = (e->flags & E_HELD) != 0;
+	st->attempts = e->attempts;
+	st->next_try_ms = e->next_ms > 1 ? e->next_ms : 0;
+	/* as release() wrote it: the expiry counts from there */
+	if (e->since_ms != e->arrival_ms && st->next_try_ms < e->since_ms)
+		st->next_try_ms = e->since_ms;
+	st->reply = e->reason != NULL ? e->reason : "";
+	return (1);
+}
+
 static unsigned
 relays_of(const struct settings *s)
 {
@@ -165,7 +189,8 @@ open_spool(struct queue *q)
 		.segment_size = s->queue.segment_size,
 		.inline_max = s->limits.inline_size,
 		.min_free = s->queue.min_free };
-	struct spool_events ev = { on_found, submit_synced, on_alarm, q };
+	struct spool_events ev = { on_found, submit_synced, on_alarm, q,
+		on_state };
 
 	if ((q->spool = spool_open(&o, &ev)) == NULL)
 		return (-1); /* the spool has logged why */

@@ -79,6 +79,8 @@ ent_del(struct spool *sp, struct ent *e)
 		;
 	*p = e->next;
 	sp->stats.messages_live--;
+	if (e->length > 0)
+		sp->live_bytes -= rec_size(e->length);
 	if ((g = seg_find(sp, e->seg)) != NULL && g->live > 0)
 		g->live--;
 	if (e->body != 0 && (b = body_find(sp, e->body)) != NULL) {
@@ -92,6 +94,12 @@ ent_del(struct spool *sp, struct ent *e)
 	}
 	free(e->more);
 	free(e);
+}
+
+bool
+ent_final(const struct ent *e, uint32_t i)
+{
+	return (e->more != NULL ? e->more[i] != 0 : (e->bits >> i & 1) != 0);
 }
 
 bool

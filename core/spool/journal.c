@@ -22,6 +22,7 @@ batch_free(struct batch *b)
 	free(b->data);
 	free(b->seqs);
 	free(b->ended);
+	free(b->moves);
 	free(b);
 }
 
@@ -179,6 +180,12 @@ fit(struct spool *sp, uint64_t n, bool message)
 	if ((b = batch_open(sp)) == NULL || room(b, n) == -1)
 		return (NULL);
 	return (b);
+}
+
+int
+journal_room(struct spool *sp, uint64_t n, bool message)
+{
+	return (fit(sp, n, message) == NULL ? -1 : 0);
 }
 
 int

@@ -172,6 +172,7 @@ message_add(struct spool *sp, const struct spool_new *m, struct rec_msg *msg,
 	e->length =
 	    (uint32_t)(iov[0].iov_len + iov[1].iov_len + iov[2].iov_len);
 	b->seg->live++;
+	sp->live_bytes += rec_size(e->length);
 	if (grow(&b->seqs, &b->cap_seqs, b->n_seqs, sizeof(e->seq)) == -1)
 		abort(); /* in the batch, yet never to be reported */
 	b->seqs[b->n_seqs++] = e->seq;

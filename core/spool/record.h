@@ -28,6 +28,7 @@ enum rec_type {
 	REC_VOID,   /* batches whose sync failed */
 	REC_SEAL,   /* nothing follows in this segment */
 	REC_COMMIT, /* ends a batch */
+	REC_MOVE,   /* a live message again; its state follows */
 	REC_TYPE_END
 };
 
@@ -67,8 +68,8 @@ int rec_msg_get(const unsigned char *in, uint64_t n, struct rec_msg *msg_r)
 /* Payloads of the small records, by the type in the header. */
 struct rec_small {
 	uint64_t a, b;    /* done: rcpt, state; deferred: next_try_ms, attempts;
-	                     hold: held, 0; void: first, last; commit: start of
-	                     the batch, records in it */
+	                     hold: held, 1 at a copy's end; void: first, last;
+	                     commit: start of    the batch, records in it */
 	const char *text; /* reply or reason; in the record */
 };
 

@@ -104,6 +104,41 @@ drop_void(struct spool *sp, uint64_t first, uint64_t last)
 		}
 }
 
+/* moved - a copy of a message that is there.  It counts when the end of its
+ * state comes, see relocate(). */
+static int
+moved(struct scan *s, const struct piece *c, struct ent *e, uint32_t n_rcpts,
+    uint64_t body)
+{
+	if (e->n_rcpts != n_rcpts || e->body != body)
+		return (-1);
+	e->rec->to_seg = s->g->num;
+	e->rec->to_off = c->off;
+	e->rec->to_length = c->h.length;
+	return (0);
+}
+
+/* relocate - from now on the copy is the message: the segments before it may be
+ * gone next time.  The batch stays the first one's: a void of the copy's batch
+ * concerns the copy alone, and the bytes are good. */
+static void
+relocate(struct spool *sp, struct ent *e)
+{
+	struct seg *from = seg_find(sp, e->seg);
+	struct seg *to = seg_find(sp, e->rec->to_seg);
+
+	if (e->rec->to_seg == 0 || from == NULL || to == NULL)
+		return;
+	from->live--;
+	to->live++;
+	sp->live_bytes -= rec_size(e->length);
+	sp->live_bytes += rec_size(e->rec->to_length);
+	e->seg = e->rec->to_seg;
+	e->off = e->rec->to_off;
+	e->length = e->rec->to_length;
+	e->rec->to_seg = 0;
+}
+
 static int
 message(struct scan *s, const struct piece *c)
 {
@@ -136,9 +171,15 @@ message(struct scan *s, const struct piece *c)
 		if (r == -1 || size < m.place.offset + m.place.length)
 			size = 0;
 	}
-	e = ent_find(sp, c->h.seq) != NULL
-	    ? NULL
-	    : ent_add(sp, c->h.seq, (uint32_t)env.n_rcpts);
+	if ((e = ent_find(sp, c->h.seq)) != NULL) {
+		r = c->h.type != REC_MOVE
+		    ? -1
+		    : moved(s, c, e, (uint32_t)env.n_rcpts,
+		          m.big ? m.place.file : 0);
+		env_fini(&env);
+		return (r);
+	}
+	e = ent_add(sp, c->h.seq, (uint32_t)env.n_rcpts);
 	if (e == NULL || (e->rec = calloc(1, sizeof(*e->rec))) == NULL ||
 	    (e->rec->states = calloc(env.n_rcpts + 1, 1)) == NULL) {
 		if (e != NULL)
@@ -149,8 +190,10 @@ message(struct scan *s, const struct piece *c)
 	e->seg = s->g->num;
 	e->off = c->off;
 	e->length = c->h.length;
-	e->batch = c->h.batch;
+	/* a copy whose first one is gone was durable: no void concerns it */
+	e->batch = c->h.type == REC_MOVE ? 0 : c->h.batch;
 	s->g->live++;
+	sp->live_bytes += rec_size(e->length);
 	if (m.big) {
 		e->body = m.place.file;
 		e->rec->no_body = size == 0;
@@ -188,6 +231,8 @@ outcome(struct spool *sp, enum rec_type type, uint64_t seq,
 		break;
 	case REC_HOLD:
 		e->rec->held = r->a != 0;
+		if (r->b == STATE_END)
+			relocate(sp, e);
 		break;
 	case REC_DROP:
 		ent_del(sp, e);
@@ -203,7 +248,7 @@ apply(struct scan *s, const struct piece *c)
 	struct rec_small r;
 	const unsigned char *pay = s->p + c->off + REC_HEAD;
 
-	if (c->h.type == REC_MESSAGE) {
+	if (c->h.type == REC_MESSAGE || c->h.type == REC_MOVE) {
 		if (message(s, c) == -1)
 			save(s, c->off, c->len, "unreadable message");
 		return;

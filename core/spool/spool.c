@@ -423,12 +423,12 @@ spool_synced(struct spool *sp)
 void
 spool_tick(struct spool *sp)
 {
+	move_step(sp);
 	journal_write(sp);
 	sync_ask(sp);
 	sync_prepared(sp);
 	sync_prepare(sp);
-	if (sp->flight == NULL)
-		seg_recycle(sp);
+	seg_recycle(sp); /* under steady load some sync is always in flight */
 }
 
 bool
@@ -440,7 +440,7 @@ spool_busy(const struct spool *sp)
 		return (false);
 	g = sp->segs[0];
 	return (sp->cur != NULL || sp->waiting != NULL || sp->flight != NULL ||
-	    sp->lost != NULL || sp->n_free <= SEG_RESERVE ||
+	    sp->lost != NULL || sp->n_free <= SEG_RESERVE || move_wanted(sp) ||
 	    (sp->n_segs > 1 && g->live == 0 && g->pins == 0));
 }
 

@@ -51,6 +51,15 @@ struct spool_found {
 	bool held;              /* by hold record or ENV_HELD not released */
 };
 
+/* What later records said of a message, for its copy (see move.c). */
+struct spool_state {
+	enum rcpt_state *states; /* of its recipients, to fill */
+	uint64_t next_try_ms;
+	unsigned attempts;
+	const char *reply; /* or why held; until the next call */
+	bool held;
+};
+
 struct spool_events {
 	void (*found)(void *arg, struct spool_found *); /* during open */
 	/* durable (ok) or lost (not ok: the sync failed; answer 451) */
@@ -58,6 +67,10 @@ struct spool_events {
 	/* damage was found, the disk is full, a sync failed: for an alarm */
 	void (*alarm)(void *arg, const char *kind, const char *text);
 	void *arg;
+	/* state_r of a live message; 1, 0 not now, -1.  NULL: messages are
+	 * never moved, so that one that stays keeps the whole journal. */
+	int (*state)(void *arg, uint64_t seq, const char *id,
+	    struct spool_state *state_r);
 };
 
 /* spool_open - recover, then ready to write.  NULL with errno; the reason has

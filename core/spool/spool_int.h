@@ -21,6 +21,7 @@ enum {
 	SEG_MAX = 1 << 30,   /* largest */
 	BATCH_MAX = 8 << 20, /* a batch this large is written at once */
 	META_MAX = 64 << 20,
+	STATE_END = 1, /* in a hold record: a copy's state is complete */
 	NAME_ROOM = 40
 };
 /* room kept at a segment's end for the seal and its commit */
@@ -50,7 +51,9 @@ struct found_state {
 	unsigned attempts;
 	char *last_reply;
 	bool held;
-	bool no_body; /* its file is missing or short */
+	bool no_body;            /* its file is missing or short */
+	uint64_t to_seg, to_off; /* a copy whose state is not complete yet */
+	uint32_t to_length;
 };
 
 /* One live message. */
@@ -62,10 +65,14 @@ struct ent {
 	uint64_t batch;
 	uint32_t length; /* of the record's payload */
 	uint32_t n_rcpts, left;
-	bool ended;
+	bool ended, moving;
 	uint64_t bits;           /* recipients that are final, n_rcpts <= 64 */
 	unsigned char *more;     /* the same for more of them */
 	struct found_state *rec; /* during recovery */
+};
+
+struct moved { /* where a copy lies */
+	uint64_t seq, seg, off;
 };
 
 struct batch {
@@ -79,6 +86,8 @@ struct batch {
 	size_t n_seqs, cap_seqs;
 	uint64_t *ended; /* messages that it ends */
 	size_t n_ended, cap_ended;
+	struct moved *moves;
+	size_t n_moves, cap_moves;
 };
 
 /* The sync thread's desk. */
@@ -114,7 +123,9 @@ struct spool {
 	bool recovering; /* no body is removed before all was read */
 
 	struct ent **hash;
-	size_t n_hash; /* a power of two */
+	size_t n_hash;       /* a power of two */
+	uint64_t live_bytes; /* of the journal, in records of live messages */
+	size_t move_at;      /* bucket that was looked at last */
 
 	struct batch *cur;             /* collecting, or NULL */
 	struct batch *waiting, **tail; /* written, no sync yet */
@@ -151,6 +162,7 @@ void spool_ended(
 struct ent *ent_find(struct spool *, uint64_t seq);
 struct ent *ent_add(struct spool *, uint64_t seq, uint32_t n_rcpts);
 void ent_del(struct spool *, struct ent *);
+bool ent_final(const struct ent *, uint32_t i);
 /* ent_mark - recipient i is final; true when that ended the message */
 bool ent_mark(struct ent *, uint32_t i);
 
@@ -175,11 +187,20 @@ int journal_add(struct spool *, const struct rec_head *, const struct iovec *,
     __attribute__((__warn_unused_result__));
 void journal_small(
     struct spool *, enum rec_type, uint64_t seq, const struct rec_small *);
+/* journal_room - the next n bytes of records will lie in one segment */
+int journal_room(struct spool *, uint64_t n, bool message)
+    __attribute__((__warn_unused_result__));
 void journal_write(struct spool *);
 void batch_free(struct batch *);
 /* journal_read - bytes of a segment, written or still in the batch */
 int journal_read(struct spool *, uint64_t seg, void *, size_t, uint64_t off)
     __attribute__((__warn_unused_result__));
+
+/* move.c */
+bool move_wanted(const struct spool *);
+void move_step(struct spool *);
+/* move_done - the batch with the copies is durable, or lost */
+void move_done(struct spool *, const struct batch *, bool ok);
 
 /* sync.c */
 int sync_start(struct spool *);

@@ -197,6 +197,7 @@ finish(struct spool *sp, struct batch *b, bool ok)
 
 	if (b->seg->dirty > 0)
 		b->seg->dirty--;
+	move_done(sp, b, ok);
 	for (i = 0; i < b->n_seqs; i++) {
 		if (!ok && (e = ent_find(sp, b->seqs[i])) != NULL)
 			ent_del(sp, e);

@@ -165,6 +165,38 @@ def _():
         assert wait_for(lambda: not bodies(), 10), bodies()
 
 
+@tap.test("held mail does not keep the journal of all that comes after it")
+def _():
+    body = HEAD + b"0123456789abcdef\r\n" * 10000
+    held = Held(extra="queue { segment-size = 1M }\n")
+    with held as gate:
+        n = len(sink.messages)
+
+        def size():
+            return sum(os.path.getsize(os.path.join(d, f)) for d, _, fs in
+                       os.walk(gate.dir + "/spool") for f in fs)
+        send(gate, 2)
+        ids = [m["id"] for m in listed(gate, 2)]
+        held.fake.answers = {}
+        c = Client(gate)
+        c.say("EHLO client.test")
+        for _ in range(200):
+            assert c.send(body, ehlo=False).startswith("250 ")
+        assert len(sink.wait(n + 200, 30)) == n + 200
+        assert wait_for(lambda: size() < 12 << 20, 10), size()
+        assert gate.ctl_json("queue", "release", ids[0]) == {"changed": 1}
+        assert len(sink.wait(n + 201, 10)) == n + 201
+        assert without_trace(sink.messages[-1].content) == HEAD + b"x\r\n"
+        gate.kill()
+        gate.start()
+        m = listed(gate, 1)[0]
+        assert m["id"] == ids[1] and m["state"] == "held", m
+        assert m["hold_by"] == "odd" and "looks odd" in m["reason"], m
+        assert gate.ctl_json("queue", "release", ids[1]) == {"changed": 1}
+        assert len(sink.wait(n + 202, 10)) == n + 202
+        assert without_trace(sink.messages[-1].content) == HEAD + b"x\r\n"
+
+
 @tap.test("edits count in what is held and released")
 def _():
     edit = packet(b"h", b"X-Spam-Score\0" b"7.5\0") + HOLD

@@ -330,7 +330,8 @@ mend(unsigned char *p, size_t n, uint64_t gen)
 			continue;
 		len = val(h + 8, 4);
 		if (len <= n - (at - REC_ALIGN) - REC_HEAD) {
-			if (val(h + 4, 4) == REC_MESSAGE)
+			if (val(h + 4, 4) == REC_MESSAGE ||
+			    val(h + 4, 4) == REC_MOVE)
 				mend_message(h + REC_HEAD, len);
 			num(h + 12, crc32c(0, h + REC_HEAD, len), 4);
 			at += rec_size(len) - REC_ALIGN;
@@ -439,7 +440,7 @@ start(struct seen *seen, bool writing)
 	struct spool_opts o = {
 		.dir = dir, .segment_size = SEGMENT, .read_only = !writing
 	};
-	struct spool_events ev = { found, synced, NULL, seen };
+	struct spool_events ev = { found, synced, NULL, seen, NULL };
 
 	seen->n = 0;
 	return (spool_open_io(&o, &ev, &io));

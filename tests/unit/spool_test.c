@@ -74,11 +74,26 @@ on_alarm(void *arg, const char *kind, const char *text)
 	s->alarms++;
 }
 
+/* on_state - what the tests' messages are, once they are moved */
+static int
+on_state(void *arg, uint64_t seq, const char *id, struct spool_state *st)
+{
+	(void)arg;
+	(void)id;
+	st->states[0] = RCPT_FAILED;
+	st->held = seq == 1;
+	st->attempts = 7;
+	st->next_try_ms = 77;
+	st->reply = "moved";
+	return (1);
+}
+
 static struct spool *
 reopen_io(const struct spool_io *io)
 {
 	struct spool_opts o = { .dir = dir, .segment_size = SEGMENT };
-	struct spool_events ev = { on_found, on_synced, on_alarm, &seen };
+	struct spool_events ev = { on_found, on_synced, on_alarm, &seen,
+		on_state };
 
 	memset(&seen, 0, sizeof(seen));
 	seen.ack = -1;
@@ -281,6 +296,67 @@ keeps_outcomes_holds_and_deferrals(void)
 	wipe_in(dir);
 }
 
+/* pass - n messages that come and go */
+static void
+traffic(struct spool *sp, uint64_t k, int n)
+{
+	uint64_t s;
+
+	for (; n > 0; n--, k++) {
+		T_OK((s = put(sp, k, 1)) != 0);
+		spool_put_done(sp, s, 0, RCPT_DONE, "250");
+		if (n % 20 == 0 || n == 1)
+			settle(sp);
+	}
+}
+
+static void
+one_that_stays_does_not_keep_the_journal(void)
+{
+	struct spool_stats st;
+	struct spool *sp;
+	uint64_t file, k;
+	int turn;
+
+	fresh();
+	T_OK((sp = reopen()) != NULL);
+	T_OK(put(sp, 1, 2) == 1 && put(sp, 2, 100) == 2);
+	spool_put_done(sp, 1, 0, RCPT_FAILED, "550 no");
+	spool_put_done(sp, 2, 0, RCPT_FAILED, "550 no");
+	spool_put_done(sp, 2, 99, RCPT_DONE, "250");
+	spool_put_hold(sp, 1, true, "virus");
+	settle(sp);
+	file = sp->segs[0]->num;
+	for (turn = 0; turn < 4; turn++) {
+		traffic(sp, 3 + (uint64_t)turn * 1500, 1500);
+		spool_stats(sp, &st);
+		T_OK(st.messages_live == 2);
+		T_OK(st.segments <= 6);
+		T_OK(sp->segs[0]->num != file);
+		T_OK(matches(sp, 1) && matches(sp, 2));
+		T_OK(spool_verify_content(sp, 1) == 0);
+		spool_close(&sp);
+		T_OK((sp = reopen()) != NULL);
+		T_OK(seen.n == 2 && seen.alarms == 0 && seen.held == 1);
+		T_OK(seen.seqs[0] == 1 && seen.seqs[1] == 2);
+		T_OK(seen.first[0] == RCPT_FAILED &&
+		    seen.first[1] == RCPT_FAILED);
+		T_OK(seen.attempts == 7);
+		T_STR(seen.reply, "moved");
+	}
+	for (k = 1; k < 99; k++)
+		spool_put_done(sp, 2, (uint32_t)k, RCPT_DONE, "250");
+	spool_put_drop(sp, 1, "admin");
+	settle(sp);
+	spool_stats(sp, &st);
+	T_OK(st.messages_live == 0);
+	spool_close(&sp);
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 0 && seen.alarms == 0 && sp->live_bytes == 0);
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
 static void
 does_not_recycle_what_is_pinned(void)
 {
@@ -465,7 +541,8 @@ static void
 refuses_a_spool_whose_format_file_is_damaged_or_gone(void)
 {
 	struct spool_opts o = { .dir = dir, .read_only = true };
-	struct spool_events ev = { on_found, on_synced, on_alarm, &seen };
+	struct spool_events ev = { on_found, on_synced, on_alarm, &seen,
+		on_state };
 	char text[80], path[128];
 	struct spool *sp;
 	ssize_t n, i;
@@ -720,7 +797,8 @@ refuses_at_mail_when_the_disk_is_full(void)
 	struct spool_opts o = {
 		.dir = dir, .segment_size = SEGMENT, .min_free = UINT64_MAX
 	};
-	struct spool_events ev = { on_found, on_synced, on_alarm, &seen };
+	struct spool_events ev = { on_found, on_synced, on_alarm, &seen,
+		on_state };
 	const char *reply;
 	struct spool *sp, *other;
 
@@ -806,6 +884,80 @@ loses_nothing_acknowledged_to_kill_9(void)
 	wipe_in(dir);
 }
 
+/* churner - nearly all messages end at once, the others are moved again and
+ * again, until the process is killed */
+static void
+churner(int ack)
+{
+	struct spool *sp = reopen();
+	struct pollfd p;
+	uint64_t s;
+	int i;
+
+	if (sp == NULL)
+		_exit(1);
+	seen.ack = ack;
+	p = (struct pollfd){ .fd = spool_fd(sp), .events = POLLIN };
+	for (;;) {
+		for (i = 0; i < 20; i++) {
+			if ((s = put(sp, sp->next_seq, 1)) == 0)
+				_exit(1);
+			if (s % 32 != 0)
+				spool_put_drop(sp, s, "over");
+		}
+		spool_flush(sp);
+		if (poll(&p, 1, 1) == 1)
+			spool_synced(sp);
+		spool_tick(sp);
+	}
+}
+
+static void
+loses_nothing_that_is_moved_to_kill_9(void)
+{
+	static char acked[1 << 20];
+	struct spool *sp;
+	uint64_t seq, top = 0;
+	pid_t pid;
+	int fd[2], round, status;
+	size_t i;
+
+	fresh();
+	memset(acked, 0, sizeof(acked));
+	for (round = 0; round < 12; round++) {
+		if (pipe(fd) == -1 || (pid = fork()) == -1)
+			abort();
+		if (pid == 0)
+			churner(fd[1]);
+		close(fd[1]);
+		usleep((useconds_t)(30000 + rand() % 120000));
+		kill(pid, SIGKILL);
+		while (read(fd[0], &seq, sizeof(seq)) == sizeof(seq)) {
+			if (seq < sizeof(acked))
+				acked[seq] = 1;
+			if (seq > top)
+				top = seq;
+		}
+		close(fd[0]);
+		T_OK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
+		T_OK((sp = reopen()) != NULL);
+		for (i = 32; i <= top; i += 32)
+			if (acked[i] && !matches(sp, i)) {
+				T_OK(!"an acknowledged message is lost");
+				break;
+			}
+		spool_close(&sp);
+	}
+	T_OK((sp = reopen()) != NULL);
+	printf("# %llu messages, %zu live, first segment %llu of %llu\n",
+	    (unsigned long long)top, seen.n,
+	    (unsigned long long)sp->segs[0]->num,
+	    (unsigned long long)sp->next_file);
+	T_OK(sp->segs[0]->num > 10); /* that is, messages were moved */
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
 static void
 decodes_no_header_that_was_changed(void)
 {
@@ -840,6 +992,8 @@ static const struct t_case cases[] = {
 	    forgets_what_is_finished_and_recycles },
 	{ "keeps_outcomes_holds_and_deferrals",
 	    keeps_outcomes_holds_and_deferrals },
+	{ "one_that_stays_does_not_keep_the_journal",
+	    one_that_stays_does_not_keep_the_journal },
 	{ "does_not_recycle_what_is_pinned", does_not_recycle_what_is_pinned },
 	{ "keeps_a_large_body_in_a_file", keeps_a_large_body_in_a_file },
 	{ "sets_a_damaged_record_aside_and_goes_on",
@@ -863,6 +1017,8 @@ static const struct t_case cases[] = {
 	    commits_while_a_segment_is_being_made },
 	{ "refuses_at_mail_when_the_disk_is_full",
 	    refuses_at_mail_when_the_disk_is_full },
+	{ "loses_nothing_that_is_moved_to_kill_9",
+	    loses_nothing_that_is_moved_to_kill_9 },
 	{ "loses_nothing_acknowledged_to_kill_9",
 	    loses_nothing_acknowledged_to_kill_9 },
 };

@@ -89,7 +89,7 @@ static void
 make(void)
 {
 	struct spool_opts o = { .dir = dir, .segment_size = SEGMENT };
-	struct spool_events ev = { not_found, nothing, NULL, NULL };
+	struct spool_events ev = { not_found, nothing, NULL, NULL, NULL };
 	struct spool *sp;
 	unsigned k;
 
@@ -414,7 +414,7 @@ static void
 gateway(void)
 {
 	struct spool_opts o = { .dir = dir, .segment_size = SEGMENT };
-	struct spool_events ev = { not_found, nothing, NULL, NULL };
+	struct spool_events ev = { not_found, nothing, NULL, NULL, NULL };
 	struct spool *sp = spool_open(&o, &ev);
 	uint64_t done = 0;
 

@@ -100,7 +100,7 @@ int
 view_open(struct view *v, const char *dir)
 {
 	struct spool_opts o = { .dir = dir, .read_only = true };
-	struct spool_events ev = { found, synced, alarm_found, v };
+	struct spool_events ev = { found, synced, alarm_found, v, NULL };
 
 	memset(v, 0, sizeof(*v));
 	if ((v->sp = spool_open(&o, &ev)) == NULL) {
