@@ -10,13 +10,14 @@ import os
 import re
 import socket
 import struct
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 from fakemilter import packet  # noqa: E402
-from gateway import (TOP, Client, Gateway, Tap, free_port,  # noqa: E402
+from gateway import (TOP, Gateway, Tap, free_port,  # noqa: E402
                      wait_for, without_trace)
-from mails import EICAR, eicar_mail  # noqa: E402
+from mails import EICAR, eicar_mail, stranger  # noqa: E402
 from mta import program  # noqa: E402
 from nameserver import NameServer  # noqa: E402
 from netns import own_network  # noqa: E402
@@ -31,7 +32,7 @@ ZONE = {
     ("_dmarc.reject.test", "TXT"): ["v=DMARC1; p=reject"],
     ("quarantine.test", "TXT"): ["v=spf1 -all"],
     ("_dmarc.quarantine.test", "TXT"): ["v=DMARC1; p=quarantine"],
-    ("pass.test", "TXT"): ["v=spf1 ip4:127.0.0.0/8 -all"],
+    ("pass.test", "TXT"): ["v=spf1 ip4:192.0.2.0/24 -all"],
     ("_dmarc.pass.test", "TXT"): ["v=DMARC1; p=reject"],
     ("reject.test", "A"): ["192.0.2.1"],
     ("quarantine.test", "A"): ["192.0.2.1"],
@@ -93,8 +94,8 @@ class Box:
                 print(f"# {self.name}: {negotiated(s)}", flush=True)
         return self
 
-    def client(self, i=0):
-        return Client(gate, port=self.listen[i])
+    def client(self, i=0, address="127.0.0.1"):
+        return stranger(gate, address, self.listen[i])
 
     def send(self, content, i=0, **kw):
         c = self.client(i)
@@ -480,10 +481,14 @@ def _():
     assert len(sink.wait(n + 2)) == n + 2
 
 
-@tap.test("pyspf-milter: tags, with most replies left out")
+@tap.test("pyspf-milter: rejects by SPF, tags the rest")
 def _():
     b = box["pyspf"]  # to it every client on 127/8 passes
-    c = b.client()
+    got = b.client(address="192.0.2.9").send(
+        mail(b"x"), sender="a@reject.test")
+    assert got.startswith("550 5.7."), got
+    assert "reject.test" in got, got
+    c = b.client(address="192.0.2.9")
     for i in range(2):
         n = len(sink.messages)
         got = c.send(mail(b"x"), sender="a@pass.test", ehlo=i == 0)
@@ -491,6 +496,7 @@ def _():
         m = sink.wait(n + 1)[n]
         assert re.search(rb"^Authentication-Results: \S+; spf=pass",
                          m.content, re.M), m.content
+        assert b"192.0.2.9" in m.content, m.content
 
 
 @tap.test("connections of filters on libmilter served many sessions")
@@ -525,9 +531,12 @@ def _():
 for b in BOXES:
     unpack(b.name, b.packages)
 own_network()  # resolvers of the C library know no port but 53
+subprocess.run(["ip", "address", "add", "192.0.2.9/32", "dev", "lo"],
+               check=True)
 sink = Sink()
 dns = NameServer(ZONE, port=53)
-gate = Gateway(sink.port, extra="".join(b.conf() for b in BOXES))
+gate = Gateway(sink.port, extra="".join(b.conf() for b in BOXES),
+               access="relay-networks = {127.0.0.0/8, 192.0.2.9}\n")
 only = sys.argv[1:]
 if only:
     tap.cases = [c for c in tap.cases if any(w in c[0] for w in only)]

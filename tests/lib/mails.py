@@ -24,13 +24,14 @@ def eicar_mail():
             b"--b--\r\n")
 
 
-def stranger(gate):
-    """A client from 127.0.0.2, outside the relay networks of the tests."""
+def stranger(gate, address="127.0.0.2", port=None):
+    """A client from 127.0.0.2, outside the relay networks of the tests, or
+    from another address."""
     c = Client.__new__(Client)
     c.sock = socket.socket()
-    c.sock.bind(("127.0.0.2", 0))
+    c.sock.bind((address, 0))
     c.sock.settimeout(60)
-    c.sock.connect((gate.host, gate.port))
+    c.sock.connect((gate.host, port or gate.port))
     c.file = c.sock.makefile("rb")
     c.greeting = c.reply()
     return c

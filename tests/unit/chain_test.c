@@ -529,12 +529,12 @@ lies_are_failures(void)
 		LIE('M', "\0\0\0\1c\0\0\0\1c\0\0\0\1c"), /* one too many */
 		LIE('E', "\0\0\0\4hX\0y\0\0\0\1c"),      /* value without NUL */
 		LIE('E', "\0\0\0\3h\0\0\0\0\0\1c"),      /* no name */
-		LIE('E', "\0\0\0\7m\0\0\0\1X"),          /* no NUL */
-		LIE('E', "\0\0\0\10hX\0a\nb\0\0\0\0\1c"), /* injection */
-		LIE('E', "\0\0\0\10hX:\0ab\0\0\0\0\1c"),  /* bad name */
-		LIE('E', "\0\0\0\5+a b\0\0\0\0\1c"),      /* bad address */
-		LIE('E', "\0\0\0\1f"), /* connection failed */
-		LIE('T', "\0\0\0\1s"), /* skip what? */
+		LIE('E', "\0\0\0\6m\0\0\0\1X\0\0\0\1c"), /* no NUL */
+		LIE('E', "\0\0\0\7hX\0a\nb\0\0\0\0\1c"), /* injection */
+		LIE('E', "\0\0\0\7hX:\0ab\0\0\0\0\1c"),  /* bad name */
+		LIE('E', "\0\0\0\5-a b\0\0\0\0\1c"),     /* bad address */
+		LIE('E', "\0\0\0\1f"),                   /* connection failed */
+		LIE('T', "\0\0\0\1s"),                   /* skip what? */
 #undef LIE
 	};
 	size_t i;
