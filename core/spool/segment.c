@@ -106,6 +106,31 @@ bad:
 	return (-1);
 }
 
+/* make_soon - a segment whose blocks are only reserved.  A flush in it costs
+ * more than in one full of zeros, but nobody waits until those are written. */
+static int
+make_soon(struct spool *sp, uint64_t num)
+{
+	char name[NAME_ROOM];
+	int fd, e;
+
+	seg_name(name, "new", num);
+	fd = sp->io->openat(sp->dir, name, O_RDWR | O_CREAT | O_EXCL, 0600);
+	if (fd == -1)
+		return (-1);
+	if (sp->io->allocate(fd, (off_t)sp->opts.segment_size) == 0 &&
+	    sp->io->sync(fd) == 0) {
+		(void)sp->io->close(fd);
+		return (0);
+	}
+	e = errno;
+	(void)sp->io->close(fd);
+	(void)sp->io->unlink(sp->dir, name);
+	errno = e;
+	return (
+	    e == EOPNOTSUPP || e == ENOSYS ? seg_make_free(sp, num, NULL) : -1);
+}
+
 /* head_put - the segment's first sector, under its new number */
 static int
 head_put(struct spool *sp, int fd, uint64_t num)
@@ -230,7 +255,7 @@ use(struct spool *sp, const char *kind, uint64_t from)
 
 /*
  * seg_next - a fresh segment to write.  A message leaves the reserve alone and
- * waits for a new file to be written instead; -1 with ENOSPC when there is no
+ * takes a new file instead; -1 with ENOSPC when there is no
  * room for one.
  */
 int
@@ -247,7 +272,7 @@ seg_next(struct spool *sp, bool message)
 		return (use(sp, "free", num));
 	}
 	num = sp->next_file++;
-	if (seg_make_free(sp, num, NULL) == -1)
+	if (make_soon(sp, num) == -1)
 		return (-1);
 	return (use(sp, "new", num));
 }

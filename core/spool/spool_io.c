@@ -25,6 +25,12 @@ os_pwritev(int fd, const struct iovec *iov, int n, off_t off)
 }
 
 static int
+os_allocate(int fd, off_t n)
+{
+	return (fallocate(fd, 0, 0, n));
+}
+
+static int
 os_rename(int dir, const char *from, const char *to)
 {
 	return (renameat(dir, from, dir, to));
@@ -98,6 +104,7 @@ const struct spool_io spool_io_os = {
 	.sync = fdatasync,
 	.syncdir = fsync,
 	.truncate = ftruncate,
+	.allocate = os_allocate,
 	.rename = os_rename,
 	.unlink = os_unlink,
 	.link = os_link,

@@ -21,6 +21,8 @@ struct spool_io {
 	int (*sync)(int fd);    /* fdatasync */
 	int (*syncdir)(int fd); /* fsync of a folder */
 	int (*truncate)(int fd, off_t);
+	/* blocks for so many bytes, which read as zeros; EOPNOTSUPP */
+	int (*allocate)(int fd, off_t);
 	int (*rename)(int dir, const char *from, const char *to);
 	int (*unlink)(int dir, const char *name);
 	int (*link)(int fd, int dir, const char *name); /* give fd a name */

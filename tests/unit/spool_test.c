@@ -768,7 +768,8 @@ static void
 commits_while_a_segment_is_being_made(void)
 {
 	struct spool_opts o = { .dir = dir, .segment_size = 8 << 20 };
-	struct spool_events ev = { on_found, on_synced, on_alarm, &seen };
+	struct spool_events ev = { on_found, on_synced, on_alarm, &seen,
+		on_state };
 	struct spool_io io = spool_io_os;
 	struct spool *sp;
 	int i;
@@ -789,6 +790,50 @@ commits_while_a_segment_is_being_made(void)
 	zeros_slow = false;
 	spool_close(&sp);
 	wipe_in(dir);
+}
+
+static unsigned allocated;
+static int allocate_error;
+
+static int
+counted_allocate(int fd, off_t n)
+{
+	allocated++;
+	errno = allocate_error;
+	return (allocate_error != 0 ? -1 : fallocate(fd, 0, 0, n));
+}
+
+static void
+a_burst_takes_segments_that_are_only_allocated(void)
+{
+	static const int errors[] = { 0, EOPNOTSUPP, ENOSPC };
+	struct spool_io io = spool_io_os;
+	struct spool *sp;
+	uint64_t k, n;
+	size_t i;
+
+	io.allocate = counted_allocate;
+	for (i = 0; i < 3; i++) {
+		fresh();
+		allocated = 0;
+		allocate_error = errors[i];
+		T_OK((sp = reopen_io(&io)) != NULL);
+		for (k = 1; k <= 400 && put(sp, k, 1) == k; k++)
+			spool_flush(sp);
+		n = k - 1;
+		T_OK(allocated > 0);
+		T_OK(errors[i] == ENOSPC ? n < 400 && errno == ENOSPC
+		                         : n == 400);
+		settle(sp);
+		T_OK(seen.ok == n && seen.lost == 0);
+		spool_close(&sp);
+		T_OK((sp = reopen()) != NULL);
+		T_OK(seen.n == n && seen.alarms == 0);
+		for (k = 1; k <= n; k++)
+			T_OK(matches(sp, k));
+		spool_close(&sp);
+		wipe_in(dir);
+	}
 }
 
 static void
@@ -1015,6 +1060,8 @@ static const struct t_case cases[] = {
 	    voids_a_batch_whose_sync_failed_and_goes_on },
 	{ "commits_while_a_segment_is_being_made",
 	    commits_while_a_segment_is_being_made },
+	{ "a_burst_takes_segments_that_are_only_allocated",
+	    a_burst_takes_segments_that_are_only_allocated },
 	{ "refuses_at_mail_when_the_disk_is_full",
 	    refuses_at_mail_when_the_disk_is_full },
 	{ "loses_nothing_that_is_moved_to_kill_9",
