@@ -195,8 +195,9 @@ on_control_gone(void *arg, struct chan *ch)
 	struct process *p = arg;
 
 	(void)ch;
-	/* Dead, or broken: the reaper replaces it either way. */
-	if (p->pid > 0)
+	/* Dead, or broken: the reaper replaces it either way.  At a stop it is
+	 * ending, which may take a while: a sanitizer looks for leaks. */
+	if (p->pid > 0 && p->sup->phase == RUNNING)
 		(void)kill(p->pid, SIGKILL);
 }
 
