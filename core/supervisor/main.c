@@ -315,6 +315,7 @@ main(int argc, char **argv)
 	sup.settings = settings_read(sup.conf_path, &errors);
 	if (sup.settings == NULL) {
 		fputs(errors.data != NULL ? errors.data : "", stderr);
+		buf_fini(&errors);
 		return (EX_CONFIG);
 	}
 	if (check) {
