@@ -275,8 +275,8 @@ edits_count_with_the_verdict_or_not_at_all(void)
 			verdict(b, rows[i].end);
 		else
 			fb.lines[0].act = FAKE_SEND_CLOSE;
-		snprintf(opts, sizeof(opts),
-		    "may = { all } on-failure = %s", rows[i].failure);
+		snprintf(opts, sizeof(opts), "may = { all } on-failure = %s",
+		    rows[i].failure);
 		setup("", opts);
 		T_OK(pass() == rows[i].verdict);
 		T_STR(header(),
@@ -377,6 +377,22 @@ limits_hold(void)
 	verdict(b, 'c');
 	setup("", NULL);
 	T_OK(pass() == CHAIN_TEMPFAIL && env.n_rcpts == 2);
+	finish(false);
+	fakes_fini();
+
+	fakes(); /* more bytes of them: 70 fields of 64,000 */
+	b = eom(&fa);
+	{
+		char *big = calloc(1, 64001);
+
+		memset(big, 'x', 64000);
+		for (i = 0; i < 70; i++)
+			add(b, 'h', "X-Big", big);
+		free(big);
+	}
+	verdict(b, 'c');
+	setup("", NULL);
+	T_OK(pass() == CHAIN_TEMPFAIL && !msg.header_changed);
 	finish(false);
 	fakes_fini();
 

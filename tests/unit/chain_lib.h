@@ -49,6 +49,7 @@ static struct {
 	int n;
 	enum chain_verdict verdict;
 	char reply[2048], milter[64], reason[256], hold_by[64];
+	size_t reason_len;
 	bool authorised, quarantine;
 } got;
 
@@ -66,6 +67,7 @@ on_answer(void *arg, const struct chain_answer *a)
 	snprintf(got.milter, sizeof(got.milter), "%s", a->milter);
 	snprintf(got.reason, sizeof(got.reason), "%s", a->reason);
 	snprintf(got.hold_by, sizeof(got.hold_by), "%s", a->hold_by);
+	got.reason_len = strlen(a->reason);
 	got.authorised = a->authorised;
 	got.quarantine = a->quarantine;
 	event_base_loopbreak(base);

@@ -73,7 +73,7 @@ fake_says(struct fake *f, char cmd, unsigned nth, enum fake_act act)
 	l->cmd = cmd;
 	l->nth = nth;
 	l->act = act;
-	l->bytes.max = 4 << 20;
+	l->bytes.max = 8 << 20;
 	return (l);
 }
 
