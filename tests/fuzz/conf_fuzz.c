@@ -24,12 +24,12 @@ enum { FILES = 4 };
 
 static const char *const names[FILES] = { "main.conf", "a.conf", "b.conf",
 	"c.conf" };
-static char dir[64];
+static char dir[128];
 
 static void
 remove_dir(void)
 {
-	char path[128];
+	char path[256];
 	size_t i;
 
 	for (i = 0; i < FILES; i++) {
@@ -48,7 +48,8 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	(void)argc;
 	(void)argv;
 	log_set_level(LOG_EMERG);
-	snprintf(dir, sizeof(dir), "/dev/shm/conf-fuzz-XXXXXX");
+	snprintf(dir, sizeof(dir), "%s/conf-fuzz-XXXXXX",
+	    getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/dev/shm");
 	if (mkdtemp(dir) == NULL || atexit(remove_dir) != 0)
 		abort();
 	return (0);
@@ -99,7 +100,7 @@ tame(const char *p, size_t size)
 static void
 store(const char *name, const char *text, size_t len)
 {
-	char path[128];
+	char path[256];
 	FILE *f;
 
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
@@ -135,7 +136,7 @@ LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 {
 	struct conf_file files[FILES];
 	struct buf errors = BUF_INIT(1 << 20);
-	char path[128], *text = malloc(size + 1);
+	char path[256], *text = malloc(size + 1);
 	size_t i, n;
 
 	if (text == NULL)

@@ -424,6 +424,44 @@ def smtp_data():
             write("smtp_data", "%s-%d" % (seed, flags), u8(flags) + u8(6) + t.encode())
 
 
+def access():
+    domains = "Example.org .sub.example.org # ours\n relay.test.\n"
+    for i, (address, value) in enumerate((
+            ("User@Example.org", "OK"), ("a@x.sub.example.org.", "relay all"),
+            ("a%b@example.org", "SKIP"), ("a!b@c", "REJECT"), ("@a,@b:c@d", "DISCARD"),
+            ('"a@b"@c', "TEMPFAIL"), ('"a\\"@b"@c', "HATER"), ("a\\@b@c", "FRIEND"),
+            ("a", "550 no"), ("@b", "550 5.7.1 no"), ("", "ERROR:550 no"),
+            ("a@[192.0.2.1]", 'ERROR:"550 no"'), ("a@[IPv6:::1]", "ERROR:5.7.1:550 no"),
+            ("x" * 1100, 'ERROR:5.7.1:"550 5.7.1 no"'), ("x" * 600 + "@" + "y" * 420, "x"),
+            ("a@b", "QUARANTINE:why"), ("a@b", "QUARANTINE:"), ("a@b", "ERROR:4.1.1:550 x"),
+            ("a@b", "450 5.1.1 x"), ("a@b", "55x"), ("a@b", "ERROR:5.x.1:550 x"),
+            ("a@b", "550 5.7777.1 x"), ("a@b", "ERROR:5.7.1:x"), ("a@b", "ERROR:x"),
+            ("a@b", ""), ("a@example.org..", "ok"))):
+        write("access", "%02d" % i, address + "\n" + value + "\n" + domains)
+    write("access", "bad-domain", "a@b\nOK\na b@c\n")
+    write("access", "long-domain", "a@b\nOK\n" + "x" * 300)
+    write("access", "many-domains", "a@b\nOK\n" +
+          "".join("d%d.test\n" % i for i in range(40)))
+    write("access", "dot", "a@b\nOK\n.\n")
+
+
+def rewrite():
+    h = "host.example.org"
+    for i, t in enumerate((
+            "bob@" + h, "Bob <bob@%s>" % h, " <bob@HOST.Example.Org> ",
+            "bob@a.b.in.example.org", "a@%s, b@x.in.example.org" % h,
+            "group: a@%s, b@c.test;" % h, "root@" + h, '"root"@' + h, "ann@" + h,
+            '"a b"@%s' % h, '"r\\oot"@' + h, "a (c (d\\) e)) @ " + h,
+            "<@x,@y:a@%s>" % h, "a@[192.0.2.1]", '"open', "(open", "[open", "a)b",
+            "<a@" + h, "a@b@" + h, "a b@" + h, 'a@"%s"' % h, "a@x.test", "a@example.org",
+            '"a".b@' + h, '"' + "x" * 300 + '"@' + h, "@" + h, "<" + h + ">", "a.b-c.test",
+            "a..b", "x" * 64 + ".test", "a_b", '"a\\', "(a\\", "<a,b@%s>" % h, "\\ @;:",
+            ("%s, " % ("a@" + h)) * 40)):
+        write("rewrite", "%02d" % i, t)
+
+
+access()
+rewrite()
 pack()
 spool()
 conf()

@@ -27,7 +27,8 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FILES = 32, FDS = 64, FD_BASE = 5000, SEGMENT = SEG_MIN, BODY = 100 };
+/* each damaged record becomes a file */
+enum { FILES = 512, FDS = 64, FD_BASE = 5000, SEGMENT = SEG_MIN, BODY = 100 };
 enum flag { WRITE = 1, TWO = 2, BAD_FORMAT = 4, SHORT = 8, BAD_HEAD = 16 };
 
 static const uint64_t salt = 0x5a17;
@@ -42,7 +43,7 @@ struct mem {
 static struct mem files[FILES];
 static struct mem *fds[FDS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static char dir[64];
+static char dir[128];
 static int dir_fd;
 
 static struct mem *
@@ -147,7 +148,7 @@ mem_pread(int fd, void *p, size_t n, off_t off)
 static void
 put(struct mem *m, const void *p, size_t n, size_t off)
 {
-	size_t cap = m->cap == 0 ? SEGMENT : m->cap;
+	size_t cap = m->cap == 0 ? 1024 : m->cap;
 
 	while (cap < off + n)
 		cap *= 2;
@@ -246,7 +247,7 @@ mem_size(int fd, uint64_t *size_r)
 static int
 mem_list(int at, void (*each)(void *, const char *), void *arg)
 {
-	char names[FILES][64];
+	static char names[FILES][64];
 	size_t i;
 
 	(void)at;
@@ -568,7 +569,8 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	(void)argv;
 	log_set_level(LOG_EMERG);
 	/* for the lock alone */
-	snprintf(dir, sizeof(dir), "/dev/shm/spool-fuzz-XXXXXX");
+	snprintf(dir, sizeof(dir), "%s/spool-fuzz-XXXXXX",
+	    getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/dev/shm");
 	if (mkdtemp(dir) == NULL || atexit(remove_dir) != 0 ||
 	    (dir_fd = open(dir, O_RDONLY | O_DIRECTORY)) == -1)
 		abort();
