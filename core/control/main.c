@@ -119,6 +119,20 @@ hear(int fd, size_t *len_r)
 	return (text);
 }
 
+/* show_error - each line of it by itself */
+static void
+show_error(const char *text)
+{
+	char line[1024];
+	size_t n;
+
+	for (; *text != '\0'; text += n + (text[n] == '\n')) {
+		n = strcspn(text, "\n");
+		(void)snprintf(line, sizeof(line), "%.*s", (int)n, text);
+		warnx("%s", safe(line, sizeof(line)));
+	}
+}
+
 static int
 show(const char *line, const char *text, bool json)
 {
@@ -136,7 +150,7 @@ show(const char *line, const char *text, bool json)
 	if (json) {
 		fputs(text, stdout);
 	} else if (rc != 0) {
-		warnx("%s", safe(error, 1000));
+		show_error(error);
 	} else {
 		for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 			if (strncmp(line, commands[i].words,

@@ -149,6 +149,28 @@ pause_doors(struct receiver *r)
 }
 
 static void
+door_free(struct door *d)
+{
+	if (d->ev != NULL)
+		event_free(d->ev);
+	(void)close(d->sock);
+	free(d->title);
+	free(d);
+}
+
+/* door_shut - the supervisor ended the listening socket itself */
+static void
+door_shut(struct door *d)
+{
+	struct door **dp = &d->r->doors;
+
+	while (*dp != d)
+		dp = &(*dp)->next;
+	*dp = d->next;
+	door_free(d);
+}
+
+static void
 on_accept(evutil_socket_t sock, short what, void *arg)
 {
 	struct door *d = arg;
@@ -169,6 +191,8 @@ on_accept(evutil_socket_t sock, short what, void *arg)
 			if (errno == EMFILE || errno == ENFILE ||
 			    errno == ENOMEM || errno == ENOBUFS)
 				pause_doors(r);
+			else if (errno == EINVAL)
+				door_shut(d);
 			return;
 		}
 		if (sa.ss_family != AF_INET && sa.ss_family != AF_INET6) {
@@ -183,16 +207,6 @@ on_accept(evutil_socket_t sock, short what, void *arg)
 		if (session_new(r, fd, l, &sa) == -1)
 			send_away(r, fd, &sa, "4.3.0 Out of memory");
 	}
-}
-
-static void
-door_free(struct door *d)
-{
-	if (d->ev != NULL)
-		event_free(d->ev);
-	(void)close(d->sock);
-	free(d->title);
-	free(d);
 }
 
 void

@@ -23,8 +23,6 @@
 
 enum { LINE_MAX_BYTES = 4096, ANSWER_MAX = 256 << 20, CLIENT_SECONDS = 20 };
 
-static struct event *listener;
-
 static int
 socket_path(const struct sup *sup, struct sockaddr_un *un)
 {
@@ -211,9 +209,9 @@ control_open(struct sup *sup)
 	(void)umask(old);
 	if (rc == -1 || listen(sup->control_sock, CLIENTS_MAX) == -1)
 		goto fail;
-	listener = event_new(sup->base, sup->control_sock, EV_READ | EV_PERSIST,
-	    on_connection, sup);
-	if (listener == NULL || event_add(listener, NULL) == -1)
+	sup->control = event_new(sup->base, sup->control_sock,
+	    EV_READ | EV_PERSIST, on_connection, sup);
+	if (sup->control == NULL || event_add(sup->control, NULL) == -1)
 		goto fail;
 	return (0);
 
@@ -230,8 +228,8 @@ control_close(struct sup *sup)
 
 	while (sup->clients != NULL)
 		client_free(sup->clients);
-	if (listener != NULL)
-		event_free(listener);
+	if (sup->control != NULL)
+		event_free(sup->control);
 	if (sup->control_sock != -1) {
 		(void)close(sup->control_sock);
 		if (socket_path(sup, &un) == 0)

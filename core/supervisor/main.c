@@ -12,9 +12,8 @@
 #include "core/proc/sandbox.h"
 #include "core/supervisor/sup.h"
 
-#include "milter-sdk/base/pack.h"
-
 #include <errno.h>
+#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,41 +122,6 @@ on_stop_time(evutil_socket_t fd, short what, void *arg)
 			    sup->procs[i]->name);
 			(void)kill(sup->procs[i]->pid, SIGKILL);
 		}
-}
-
-int
-sup_reload(struct sup *sup, struct buf *errors)
-{
-	struct settings *new = settings_read(sup->conf_path, errors), *old;
-	struct buf b = BUF_INIT(FRAME_MAX);
-	struct packer k = { &b, false };
-	size_t i;
-
-	if (new == NULL) {
-		log_err("supervisor: reload refused: %s",
-		    errors->data != NULL ? errors->data : "");
-		return (-1);
-	}
-	pack_u32(&k, (uint32_t) new->n_files);
-	for (i = 0; i < new->n_files; i++) {
-		pack_str(&k, new->files[i].name);
-		pack_blob(&k, new->files[i].text, new->files[i].len);
-	}
-	if (pack_end(&k) == -1) {
-		(void)!buf_addf(errors, "the configuration is over 1 MiB\n");
-		settings_unref(&new);
-		buf_fini(&b);
-		return (-1);
-	}
-	old = sup->settings;
-	sup->settings = new;
-	log_set_level(new->log_level);
-	spawn_broadcast(sup, MSG_RELOAD, &b);
-	spawn_milters(sup);
-	settings_unref(&old);
-	buf_fini(&b);
-	log_info("supervisor: reloaded: file=%s", sup->conf_path);
-	return (0);
 }
 
 static void
@@ -277,29 +241,77 @@ run(struct sup *sup)
 	if (control_open(sup) == -1 || spawn_all(sup) == -1)
 		return (EX_OSERR);
 	(void)event_base_dispatch(sup->base);
-	control_close(sup);
 	log_info("supervisor: stopped");
 	return (EX_OK);
 }
 
+/* release - so that a leak check finds only what was really lost */
 static void
-usage(void)
+release(struct sup *sup)
 {
-	fprintf(stderr, "usage: milldam [-n] [-f file]\n");
-	exit(EX_USAGE);
+	struct event *own[] = { sup->tick, sup->accept, sup->stop_timer,
+		sup->sigs[0], sup->sigs[1], sup->sigs[2], sup->sigs[3],
+		sup->sigs[4] };
+	size_t i;
+
+	control_close(sup);
+	spawn_free(sup);
+	listen_free(sup);
+	state_free(sup);
+	for (i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		if (own[i] != NULL)
+			event_free(own[i]);
+	if (sup->base != NULL)
+		event_base_free(sup->base);
+	settings_unref(&sup->settings);
+}
+
+static void
+usage(FILE *out)
+{
+	fprintf(out,
+	    "usage: milldam [-n] [-f file]\n\n"
+	    "  -f file  configuration (%s/milldam.conf)\n"
+	    "  -n       report every mistake in it and exit\n"
+	    "  -V       print the version and exit\n",
+	    SYSCONFDIR);
+}
+
+static void
+version(void)
+{
+#ifdef SANITIZER
+	printf("milldam %s, built with a sanitizer: not for production\n",
+	    PACKAGE_VERSION);
+#else
+	printf("milldam %s\n", PACKAGE_VERSION);
+#endif
+}
+
+/* read_settings - or every mistake on stderr */
+static int
+read_settings(struct sup *sup)
+{
+	struct buf errors = BUF_INIT(1 << 20);
+
+	sup->settings = settings_read(sup->conf_path, &errors);
+	if (sup->settings == NULL)
+		fputs(errors.data != NULL ? errors.data : "", stderr);
+	buf_fini(&errors);
+	return (sup->settings != NULL ? 0 : -1);
 }
 
 int
 main(int argc, char **argv)
 {
-	struct buf errors = BUF_INIT(1 << 20);
-	/* static: what it holds at the end is no leak */
-	static struct sup sup = { .conf_path = SYSCONFDIR "/milldam.conf",
+	static const struct option options[] = { { "version", 0, NULL, 'V' },
+		{ "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 } };
+	struct sup sup = { .conf_path = SYSCONFDIR "/milldam.conf",
 		.control_sock = -1 };
 	bool check = false;
-	int ch;
+	int ch, rc = EX_OK;
 
-	while ((ch = getopt(argc, argv, "f:n")) != -1)
+	while ((ch = getopt_long(argc, argv, "f:nVh", options, NULL)) != -1)
 		switch (ch) {
 		case 'f':
 			sup.conf_path = optarg;
@@ -307,21 +319,26 @@ main(int argc, char **argv)
 		case 'n':
 			check = true;
 			break;
+		case 'V':
+			version();
+			return (EX_OK);
+		case 'h':
+			usage(stdout);
+			return (EX_OK);
 		default:
-			usage();
+			usage(stderr);
+			return (EX_USAGE);
 		}
-	if (optind != argc)
-		usage();
-	sup.settings = settings_read(sup.conf_path, &errors);
-	if (sup.settings == NULL) {
-		fputs(errors.data != NULL ? errors.data : "", stderr);
-		buf_fini(&errors);
+	if (optind != argc) {
+		usage(stderr);
+		return (EX_USAGE);
+	}
+	if (read_settings(&sup) == -1)
 		return (EX_CONFIG);
-	}
-	if (check) {
+	if (check)
 		printf("%s: no mistakes\n", sup.conf_path);
-		settings_unref(&sup.settings);
-		return (EX_OK);
-	}
-	return (run(&sup));
+	else
+		rc = run(&sup);
+	release(&sup);
+	return (rc);
 }

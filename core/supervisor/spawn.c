@@ -24,7 +24,9 @@
 enum {
 	BACKOFF_FIRST_MS = 100,
 	BACKOFF_MAX_MS = 10000,
-	LIVED_MS = 10000, /* who lived so long starts with the first again */
+	LIVED_MS = 10000,  /* who lived so long starts with the first again */
+	START_MS = 600000, /* a large spool or virus database takes a while */
+	GONE_MS = 10000,   /* for a milter that was told to end */
 	ARGS_MAX = 64
 };
 
@@ -102,7 +104,7 @@ join_all(struct process *p)
 }
 
 void
-spawn_listeners(struct process *p)
+spawn_listeners(struct process *p, size_t from)
 {
 	struct sup *sup = p->sup;
 	struct buf b = BUF_INIT(4096);
@@ -110,7 +112,7 @@ spawn_listeners(struct process *p)
 	size_t i;
 	int fd;
 
-	for (i = 0; i < sup->n_listening; i++) {
+	for (i = from; i < sup->n_listening; i++) {
 		b.len = 0;
 		pack_str(&k, sup->listening[i].title);
 		fd = fcntl(sup->listening[i].sock, F_DUPFD_CLOEXEC, 0);
@@ -207,7 +209,6 @@ static void
 in_child(const struct process *p, int keep, pid_t parent)
 {
 	const struct settings *s = p->sup->settings;
-	unsigned nth = 0;
 	const char *role = p->ops != NULL ? proc_name(p->ops->kind) : "milter";
 	const char *user = NULL;
 	gid_t gid, group;
@@ -221,12 +222,10 @@ in_child(const struct process *p, int keep, pid_t parent)
 		_exit(EX_OSERR);
 	(void)close_range(keep != -1 ? 4 : 3, ~0u, 0);
 	for (i = 0; p->ops == NULL && i < s->n_milters; i++)
-		if (strcmp(s->milters[i].name, p->milter) == 0) {
-			nth = (unsigned)i;
+		if (strcmp(s->milters[i].name, p->milter) == 0)
 			user = s->milters[i].user;
-		}
 	if (p->sup->root) {
-		if (user_find(s, role, nth, user, &uid, &gid) == -1)
+		if (user_find(s, role, p->nth, user, &uid, &gid) == -1)
 			_exit(EX_NOUSER);
 		/* A milter's socket belongs to the receiver's group. */
 		if (p->ops == NULL) {
@@ -253,8 +252,8 @@ run_child(struct process *p, int sock, pid_t parent)
 	child_main(p->ops, p->index, s, 3);
 }
 
-static const struct milter_conf *
-milter_of(const struct process *p)
+const struct milter_conf *
+spawn_milter_of(const struct process *p)
 {
 	const struct settings *s = p->sup->settings;
 	size_t i;
@@ -293,6 +292,27 @@ run_milter(const struct process *p, const struct milter_conf *m, pid_t parent)
 	_exit(EX_UNAVAILABLE);
 }
 
+/* start_later - after its back-off, which grows */
+static void
+start_later(struct process *p)
+{
+	struct timeval tv = { (time_t)(p->backoff_ms / 1000),
+		(suseconds_t)(p->backoff_ms % 1000 * 1000) };
+
+	(void)event_add(p->restart, &tv);
+	if ((p->backoff_ms *= 2) > BACKOFF_MAX_MS)
+		p->backoff_ms = BACKOFF_MAX_MS;
+}
+
+/* not_started - no process could be made: that may pass */
+static void
+not_started(struct process *p)
+{
+	log_err("supervisor: start: name=%s: %s", p->name, strerror(errno));
+	p->pid = 0;
+	start_later(p);
+}
+
 static void
 start_child(struct process *p)
 {
@@ -301,11 +321,14 @@ start_child(struct process *p)
 	int sv[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
-	        sv) == -1 ||
-	    (p->pid = fork()) == -1) {
-		log_err(
-		    "supervisor: start: name=%s: %s", p->name, strerror(errno));
-		p->pid = 0;
+	        sv) == -1) {
+		not_started(p);
+		return;
+	}
+	if ((p->pid = fork()) == -1) {
+		(void)close(sv[0]);
+		(void)close(sv[1]);
+		not_started(p);
 		return;
 	}
 	if (p->pid == 0)
@@ -320,7 +343,7 @@ start_child(struct process *p)
 	state_send_all(sup, p);
 	join_all(p);
 	if (p->ops->kind == PROC_RECEIVER && sup->accepting)
-		spawn_listeners(p);
+		spawn_listeners(p, 0);
 }
 
 void
@@ -329,22 +352,33 @@ spawn_process(struct process *p)
 	const struct milter_conf *m;
 	pid_t parent = getpid();
 
-	p->ready = false;
+	p->ready = p->answered = false;
 	p->started_ms = p->pong_ms = sup_now_ms();
 	if (p->ops != NULL) {
 		start_child(p);
-	} else if ((m = milter_of(p)) != NULL && m->run != NULL) {
+	} else if ((m = spawn_milter_of(p)) != NULL && m->run != NULL) {
 		if (m->endpoints[0].family == ENDPOINT_UNIX)
 			(void)unlink(m->endpoints[0].path);
 		if ((p->pid = fork()) == 0)
 			run_milter(p, m, parent);
 		if (p->pid == -1)
-			p->pid = 0;
+			not_started(p);
 	} else
 		return;
 	if (p->pid > 0)
 		log_info("supervisor: started: name=%s pid=%d", p->name,
 		    (int)p->pid);
+}
+
+/* end_gone - sessions with the old settings have had their time */
+static void
+end_gone(struct process *p)
+{
+	const struct timeval more = { GONE_MS / 1000, 0 };
+
+	(void)kill(p->pid, p->told ? SIGKILL : SIGTERM);
+	p->told = true;
+	(void)event_add(p->restart, &more);
 }
 
 static void
@@ -354,7 +388,9 @@ on_restart(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (p->pid == 0 && !p->gone && p->sup->phase == RUNNING) {
+	if (p->gone && p->pid > 0)
+		end_gone(p);
+	else if (p->pid == 0 && !p->gone && p->sup->phase == RUNNING) {
 		p->restarts++;
 		spawn_process(p);
 	}
@@ -372,10 +408,13 @@ new_process(struct sup *sup, const char *name)
 	if (list == NULL || p->restart == NULL) {
 		if (list != NULL)
 			sup->procs = list;
+		if (p->restart != NULL)
+			event_free(p->restart);
 		free(p);
 		return (NULL);
 	}
 	p->sup = sup;
+	p->health_sock = -1;
 	p->backoff_ms = BACKOFF_FIRST_MS;
 	(void)snprintf(p->name, sizeof(p->name), "%s", name);
 	sup->procs = list;
@@ -401,58 +440,140 @@ add_kind(struct sup *sup, const struct child_ops *ops, unsigned n)
 	return (0);
 }
 
-/* in_chain - does any policy ask this milter? */
-static bool
-in_chain(const struct settings *s, size_t milter)
+/* free_nth - the first number that no milter has: its user's */
+static unsigned
+free_nth(const struct sup *sup)
 {
+	unsigned n = 0;
+	size_t i;
+
+	for (i = 0; i < sup->n_procs; i++)
+		if (sup->procs[i]->milter != NULL && sup->procs[i]->nth == n) {
+			n++;
+			i = (size_t)-1; /* from the first again */
+		}
+	return (n);
+}
+
+static struct process *
+find_milter(const struct sup *sup, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < sup->n_procs; i++)
+		if (sup->procs[i]->milter != NULL &&
+		    strcmp(sup->procs[i]->milter, name) == 0)
+			return (sup->procs[i]);
+	return (NULL);
+}
+
+static void
+add_milter(struct sup *sup, const char *title)
+{
+	unsigned nth = free_nth(sup);
+	struct process *p;
+	char name[64];
+
+	(void)snprintf(name, sizeof(name), "milter.%s", title);
+	if ((p = new_process(sup, name)) == NULL ||
+	    (p->milter = strdup(title)) == NULL) {
+		log_err(
+		    "supervisor: start: name=%s: %s", name, strerror(errno));
+		return;
+	}
+	p->nth = nth;
+	spawn_process(p);
+}
+
+static bool
+same_text(const char *a, const char *b)
+{
+	return (a == b || (a != NULL && b != NULL && strcmp(a, b) == 0));
+}
+
+/* same_command - is the milter started alike in both settings? */
+static bool
+same_command(const struct milter_conf *a, const struct settings *s)
+{
+	const struct milter_conf *b = s->milters;
+	size_t i;
+
+	while (b < s->milters + s->n_milters && strcmp(a->name, b->name) != 0)
+		b++;
+	if (b == s->milters + s->n_milters || !same_text(a->run, b->run) ||
+	    !same_text(a->settings, b->settings) ||
+	    !same_text(a->user, b->user) || a->n_run_args != b->n_run_args ||
+	    !same_text(a->endpoints[0].text, b->endpoints[0].text))
+		return (false);
+	for (i = 0; i < a->n_run_args; i++)
+		if (strcmp(a->run_args[i], b->run_args[i]) != 0)
+			return (false);
+	return (true);
+}
+
+/* wanted - is it ours to start, and does any policy ask it? */
+static bool
+wanted(const struct settings *s, const struct milter_conf *m)
+{
+	const size_t milter = (size_t)(m - s->milters);
 	size_t i, k;
 
-	for (i = 0; i < s->n_policies; i++)
+	for (i = 0; m->run != NULL && i < s->n_policies; i++)
 		for (k = 0; k < s->policies[i].n_chain; k++)
 			if (s->policies[i].chain[k] == milter)
 				return (true);
 	return (false);
 }
 
+/* retire - milters that are no longer asked serve the sessions that began
+ * with the old settings for a while */
+static void
+retire(struct sup *sup)
+{
+	const uint64_t ms = sup->settings->stop_ms;
+	const struct timeval tv = { (time_t)(ms / 1000),
+		(suseconds_t)(ms % 1000 * 1000) };
+	const struct milter_conf *m;
+	size_t i;
+
+	for (i = 0; i < sup->n_procs; i++) {
+		struct process *p = sup->procs[i];
+
+		if (p->ops != NULL || p->gone ||
+		    ((m = spawn_milter_of(p)) != NULL &&
+		        wanted(sup->settings, m)))
+			continue;
+		p->gone = true;
+		p->told = false;
+		(void)event_add(p->restart, &tv);
+	}
+}
+
 void
-spawn_milters(struct sup *sup)
+spawn_milters_again(struct sup *sup, const struct settings *old)
 {
 	const struct settings *s = sup->settings;
 	struct process *p;
-	char name[64];
-	size_t i, k;
+	size_t i;
 
-	for (i = 0; i < sup->n_procs; i++) {
-		p = sup->procs[i];
-		if (p->ops != NULL || milter_of(p) != NULL)
-			continue;
-		p->gone = true;
-		if (p->pid > 0)
-			(void)kill(p->pid, SIGTERM);
-	}
+	retire(sup);
 	for (i = 0; i < s->n_milters; i++) {
-		if (s->milters[i].run == NULL)
+		if (!wanted(s, &s->milters[i]))
 			continue;
-		(void)snprintf(
-		    name, sizeof(name), "milter.%s", s->milters[i].name);
-		for (k = 0; k < sup->n_procs; k++)
-			if (strcmp(sup->procs[k]->name, name) == 0)
-				break;
-		if (k < sup->n_procs) {
-			sup->procs[k]->gone = false;
-			if (sup->procs[k]->pid > 0) /* its settings file */
-				(void)kill(sup->procs[k]->pid, SIGHUP);
-			else
-				spawn_process(sup->procs[k]);
+		if ((p = find_milter(sup, s->milters[i].name)) == NULL) {
+			add_milter(sup, s->milters[i].name);
 			continue;
 		}
-		/* One that leaves the chain goes on for sessions that run. */
-		if (!in_chain(s, i))
-			continue;
-		if ((p = new_process(sup, name)) == NULL ||
-		    (p->milter = strdup(s->milters[i].name)) == NULL)
-			continue;
-		spawn_process(p);
+		if (p->gone)
+			(void)event_del(p->restart);
+		p->gone = false;
+		if (p->pid == 0) {
+			if (!event_pending(p->restart, EV_TIMEOUT, NULL))
+				spawn_process(p);
+		} else /* the reaper starts it again, after SIGTERM */
+			(void)kill(p->pid,
+			    same_command(&s->milters[i], old) ? SIGHUP
+			                                      : SIGTERM);
 	}
 }
 
@@ -469,7 +590,9 @@ spawn_all(struct sup *sup)
 		return (-1);
 	for (i = 0; i < sup->n_procs; i++)
 		spawn_process(sup->procs[i]);
-	spawn_milters(sup);
+	for (i = 0; i < s->n_milters; i++)
+		if (wanted(s, &s->milters[i]))
+			add_milter(sup, s->milters[i].name);
 	return (0);
 }
 
@@ -485,7 +608,7 @@ spawn_ready(const struct sup *sup)
 
 		if (p->ops != NULL && !p->ready)
 			return (false);
-		if (p->ops == NULL && (m = milter_of(p)) != NULL &&
+		if (p->ops == NULL && (m = spawn_milter_of(p)) != NULL &&
 		    m->endpoints[0].family == ENDPOINT_UNIX &&
 		    stat(m->endpoints[0].path, &st) == -1)
 			return (false);
@@ -508,7 +631,6 @@ void
 spawn_reaped(struct sup *sup, pid_t pid, int status)
 {
 	struct process *p = by_pid(sup, pid);
-	struct timeval tv;
 
 	if (p == NULL)
 		return;
@@ -516,6 +638,7 @@ spawn_reaped(struct sup *sup, pid_t pid, int status)
 	p->ready = false;
 	chan_free(&p->control);
 	gather_lost(sup, p);
+	health_end(p);
 	if (sup->phase != RUNNING || p->gone) {
 		sup_next_phase(sup);
 		return;
@@ -526,11 +649,7 @@ spawn_reaped(struct sup *sup, pid_t pid, int status)
 	    p->name, (int)pid, WIFSIGNALED(status) ? "signal" : "status",
 	    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
 	    (unsigned long long)p->backoff_ms);
-	tv.tv_sec = (time_t)(p->backoff_ms / 1000);
-	tv.tv_usec = (suseconds_t)(p->backoff_ms % 1000 * 1000);
-	(void)event_add(p->restart, &tv);
-	if ((p->backoff_ms *= 2) > BACKOFF_MAX_MS)
-		p->backoff_ms = BACKOFF_MAX_MS;
+	start_later(p);
 }
 
 void
@@ -547,6 +666,18 @@ spawn_broadcast(struct sup *sup, uint16_t type, const struct buf *b)
 			    sup->procs[i]->name, strerror(errno));
 }
 
+/* hung - was it silent for too long? */
+static bool
+hung(const struct process *p, uint64_t now)
+{
+	const bool begun = p->ops != NULL ? p->ready : p->answered;
+	uint64_t limit = p->sup->settings->hang_ms;
+
+	if (!begun && limit < START_MS)
+		limit = START_MS;
+	return (now - p->pong_ms > limit);
+}
+
 void
 spawn_watch(struct sup *sup)
 {
@@ -556,15 +687,34 @@ spawn_watch(struct sup *sup)
 	for (i = 0; i < sup->n_procs; i++) {
 		struct process *p = sup->procs[i];
 
-		if (p->control == NULL)
+		if (p->pid == 0 || p->gone)
 			continue;
-		if (now - p->pong_ms > sup->settings->hang_ms) {
+		if (hung(p, now)) {
 			log_err("supervisor: hung: name=%s pid=%d", p->name,
 			    (int)p->pid);
 			(void)kill(p->pid, SIGKILL);
 			p->pong_ms = now;
-		} else if (chan_send(p->control, MSG_PING, 0, NULL, 0, -1) ==
-		    -1)
+		} else if (p->ops == NULL) {
+			if (now - p->pong_ms > sup->settings->hang_ms / 3)
+				health_ask(p);
+		} else if (p->control != NULL &&
+		    chan_send(p->control, MSG_PING, 0, NULL, 0, -1) == -1)
 			log_debug("supervisor: ping: name=%s", p->name);
 	}
+}
+
+void
+spawn_free(struct sup *sup)
+{
+	while (sup->n_procs > 0) {
+		struct process *p = sup->procs[--sup->n_procs];
+
+		chan_free(&p->control);
+		health_end(p);
+		event_free(p->restart);
+		free(p->milter);
+		free(p);
+	}
+	free(sup->procs);
+	sup->procs = NULL;
 }

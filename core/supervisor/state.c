@@ -151,3 +151,12 @@ state_send_all(struct sup *sup, struct process *p)
 	}
 	buf_fini(&b);
 }
+
+void
+state_free(struct sup *sup)
+{
+	while (sup->n_states > 0) {
+		free(sup->states[--sup->n_states][0]);
+		free(sup->states[sup->n_states][1]);
+	}
+}

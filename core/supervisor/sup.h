@@ -6,6 +6,7 @@
 
 #include <event2/event.h>
 #include <stdbool.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 
 /*
@@ -20,18 +21,24 @@ struct process { /* a child of ours or a milter */
 	const struct child_ops *ops; /* NULL: a milter */
 	unsigned index;
 	char *milter; /* name of the milter block */
+	unsigned nth; /* of a milter: which of uid-base's users it has */
 	pid_t pid;    /* 0: not running */
 	struct chan *control;
 	bool ready;
 	bool gone; /* no longer configured: not started again */
+	bool told; /* one that is gone: SIGTERM was sent */
 	uint64_t started_ms, pong_ms, backoff_ms;
 	unsigned restarts;
-	struct event *restart;
+	struct event *restart; /* of one that is gone: its grace is over */
+	struct event *health;  /* health.c: a question to a milter */
+	int health_sock;       /* -1: none is asked */
+	bool answered;         /* the milter has, since it was started */
 };
 
 struct listening {
-	char *title;
+	char *title, *address;
 	int sock;
+	bool kept; /* while reloading: in the new settings too */
 };
 
 struct alarm_note {
@@ -47,9 +54,9 @@ struct sup {
 	struct process **procs;
 	size_t n_procs;
 	struct listening *listening;
-	size_t n_listening;
-	bool accepting; /* listen() has been called */
-	bool root;      /* children get users of their own */
+	size_t n_listening, n_announced; /* receivers know the first ones */
+	bool accepting;                  /* listen() has been called */
+	bool root;                       /* children get users of their own */
 	enum { RUNNING, STOP_RECEIVERS, STOP_QUEUE, STOP_REST } phase;
 	char *states[STATES_MAX][2]; /* run-time switches: name, value */
 	size_t n_states;
@@ -58,7 +65,7 @@ struct sup {
 	int control_sock;
 	struct client *clients; /* control.h */
 	uint64_t next_ref;
-	struct event *tick, *accept, *sigs[5], *stop_timer;
+	struct event *tick, *accept, *sigs[5], *stop_timer, *control;
 };
 
 /* main.c */
@@ -76,20 +83,39 @@ int user_become(uid_t, gid_t);    /* in a child, for good */
 /* spawn.c */
 int spawn_all(struct sup *);
 void spawn_process(struct process *);
-void spawn_listeners(struct process *); /* to a receiver */
+void spawn_listeners(struct process *, size_t from); /* to a receiver */
 void spawn_reaped(struct sup *, pid_t, int status);
 void spawn_broadcast(struct sup *, uint16_t type, const struct buf *);
 struct process *spawn_find(struct sup *, enum proc_kind, unsigned index);
-void spawn_watch(struct sup *);   /* once a second: pings and hung children */
-void spawn_milters(struct sup *); /* start new ones, end removed ones */
+void spawn_watch(struct sup *); /* once a second: pings and hung children */
+/* spawn_milters_again - start new ones, end removed ones, tell the others */
+void spawn_milters_again(struct sup *, const struct settings *old);
 bool spawn_ready(const struct sup *);
+const struct milter_conf *spawn_milter_of(const struct process *);
+void spawn_free(struct sup *);
+
+/* health.c - does a milter answer?  asked over its own protocol */
+void health_ask(struct process *);
+void health_end(struct process *);
 
 /* listen.c */
+/* listen_sockaddr - 0, or -1 when host is no numeric address */
+int listen_sockaddr(const char *host, uint16_t port, struct sockaddr_storage *,
+    socklen_t *len_r);
 int listen_bind(struct sup *);
 int listen_begin(struct sup *);
+/* listen_change - bind what is new in the settings and close what is no longer
+ * there; -1 with the reason in errors: nothing was changed */
+int listen_change(struct sup *, const struct settings *, struct buf *errors);
+void listen_announce(struct sup *); /* the new ones, to receivers */
+void listen_free(struct sup *);
+
+/* reload.c */
+int sup_reload(struct sup *, struct buf *errors);
 
 /* state.c */
 int state_load(struct sup *);
+void state_free(struct sup *);
 int state_set(struct sup *, const char *name, const char *value);
 void state_send_all(struct sup *, struct process *);
 
@@ -99,6 +125,5 @@ void control_answer(struct sup *, struct frame *); /* MSG_REPLY */
 /* gather_lost - the process has ended: nobody need wait for it */
 void gather_lost(struct sup *, struct process *);
 void control_close(struct sup *);
-int sup_reload(struct sup *, struct buf *errors);
 
 #endif

@@ -115,14 +115,17 @@ user_drop_self(struct sup *sup)
 	const unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED |
 	    SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED;
 	uid_t uid;
-	gid_t gid;
+	gid_t gid, receiver;
 
 	if (!sup->root)
 		return (0);
-	if (user_find(sup->settings, "supervisor", 0, NULL, &uid, &gid) == -1)
+	if (user_find(sup->settings, "supervisor", 0, NULL, &uid, &gid) == -1 ||
+	    user_find(sup->settings, "receiver", 0, NULL, &(uid_t){ 0 },
+	        &receiver) == -1)
 		return (-1);
+	/* The receiver's group: to ask milters whether they answer. */
 	if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0) == -1 ||
-	    setgroups(0, NULL) == -1 || setresgid(gid, gid, gid) == -1 ||
+	    setgroups(1, &receiver) == -1 || setresgid(gid, gid, gid) == -1 ||
 	    setresuid(uid, uid, uid) == -1) {
 		log_err("supervisor: setuid: %s", strerror(errno));
 		return (-1);
