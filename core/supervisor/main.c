@@ -154,9 +154,12 @@ on_signal(evutil_socket_t sig, short what, void *arg)
 static void
 on_tick(evutil_socket_t fd, short what, void *arg)
 {
+	struct sup *sup = arg;
+
 	(void)fd;
 	(void)what;
-	spawn_watch(arg);
+	if (sup->phase == RUNNING) /* else stop-time is their limit */
+		spawn_watch(sup);
 }
 
 /* on_ready - poll until all is up, then let clients in */

@@ -26,6 +26,7 @@ enum {
 	BACKOFF_MAX_MS = 10000,
 	LIVED_MS = 10000,  /* who lived so long starts with the first again */
 	START_MS = 600000, /* a large spool or virus database takes a while */
+	LOST_MS = 1000,    /* whose channel has ended */
 	GONE_MS = 10000,   /* for a milter that was told to end */
 	ARGS_MAX = 64
 };
@@ -197,10 +198,8 @@ on_control_gone(void *arg, struct chan *ch)
 	struct process *p = arg;
 
 	(void)ch;
-	/* Dead, or broken: the reaper replaces it either way.  At a stop it is
-	 * ending, which may take a while: a sanitizer looks for leaks. */
-	if (p->pid > 0 && p->sup->phase == RUNNING)
-		(void)kill(p->pid, SIGKILL);
+	/* It ends, or is broken: a moment to end by itself, with its status. */
+	p->lost = true;
 }
 
 /* in_child - what every process does after fork: no descriptor of ours but
@@ -352,7 +351,7 @@ spawn_process(struct process *p)
 	const struct milter_conf *m;
 	pid_t parent = getpid();
 
-	p->ready = p->answered = false;
+	p->ready = p->answered = p->lost = false;
 	p->started_ms = p->pong_ms = sup_now_ms();
 	if (p->ops != NULL) {
 		start_child(p);
@@ -675,6 +674,8 @@ hung(const struct process *p, uint64_t now)
 
 	if (!begun && limit < START_MS)
 		limit = START_MS;
+	if (p->lost)
+		limit = LOST_MS;
 	return (now - p->pong_ms > limit);
 }
 
@@ -695,7 +696,8 @@ spawn_watch(struct sup *sup)
 			(void)kill(p->pid, SIGKILL);
 			p->pong_ms = now;
 		} else if (p->ops == NULL) {
-			if (now - p->pong_ms > sup->settings->hang_ms / 3)
+			if (!p->answered ||
+			    now - p->pong_ms > sup->settings->hang_ms / 3)
 				health_ask(p);
 		} else if (p->control != NULL &&
 		    chan_send(p->control, MSG_PING, 0, NULL, 0, -1) == -1)

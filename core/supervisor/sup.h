@@ -25,6 +25,7 @@ struct process { /* a child of ours or a milter */
 	pid_t pid;    /* 0: not running */
 	struct chan *control;
 	bool ready;
+	bool lost; /* its channel has ended, it has not yet */
 	bool gone; /* no longer configured: not started again */
 	bool told; /* one that is gone: SIGTERM was sent */
 	uint64_t started_ms, pong_ms, backoff_ms;

@@ -189,6 +189,8 @@ class Client:
     def send(self, content, sender="a@from.test", rcpts=("b@to.test",),
              ehlo=True):
         """One message; the last reply.  content: CRLF lines, not stuffed."""
+        if not self.greeting.startswith("220"):
+            return self.greeting
         if ehlo:
             self.say("EHLO client.test")
         got = self.say(f"MAIL FROM:<{sender}>")
