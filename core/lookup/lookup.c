@@ -268,6 +268,14 @@ on_frame(void *arg, struct chan *ch, struct frame *f)
 	}
 }
 
+/* end - with its tables closed */
+static void
+end(struct lookup *l)
+{
+	tables_free(&l->tables);
+	child_exit(l->child, EX_OK);
+}
+
 static void
 on_gone(void *arg, struct chan *ch)
 {
@@ -276,7 +284,7 @@ on_gone(void *arg, struct chan *ch)
 	(void)ch;
 	peer_drop(arg);
 	if (l->stopping && LIST_EMPTY(&l->peers))
-		child_exit(l->child, EX_OK);
+		end(l);
 }
 
 static void
@@ -418,7 +426,7 @@ on_stop_limit(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
-	child_exit(((struct lookup *)arg)->child, EX_OK);
+	end(arg);
 }
 
 /* lookup_stop - the others ask until they have ended: stay as long */
@@ -434,7 +442,7 @@ lookup_stop(struct child *c)
 	if (LIST_EMPTY(&l->peers) ||
 	    event_base_once(c->base, -1, EV_TIMEOUT, on_stop_limit, l, &tv) ==
 	        -1)
-		child_exit(c, EX_OK);
+		end(l);
 }
 
 const struct child_ops lookup_ops = {

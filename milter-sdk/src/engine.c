@@ -13,6 +13,8 @@
  * callback's own thread sends.
  */
 
+#include "config.h"
+
 #include "milter-sdk/base/log.h"
 #include "milter-sdk/src/sdk.h"
 
@@ -714,8 +716,15 @@ on_close(SMFICTX *ctx)
 	struct mill_txn *t = smfi_getpriv(ctx);
 
 	/* Not beside fini(): the process is about to end. */
-	if (t == NULL || !enter(t))
+	if (t == NULL)
 		return (SMFIS_CONTINUE);
+	if (!enter(t)) {
+#ifdef SANITIZER
+		if (__lsan_ignore_object != NULL)
+			__lsan_ignore_object(t);
+#endif
+		return (SMFIS_CONTINUE);
+	}
 	(void)smfi_setpriv(ctx, NULL);
 	txn_free(&t);
 	in_hand--;
@@ -778,12 +787,14 @@ engine_start(void)
 	/* Signals are for the caller's thread, but for one. */
 	(void)sigfillset(&all);
 	(void)sigdelset(&all, signals_rest());
-	if ((rc = pthread_attr_init(&attr)) == 0 &&
-	    (rc = pthread_attr_setdetachstate(
+	if ((errno = pthread_attr_init(&attr)) != 0)
+		return (-1);
+	if ((rc = pthread_attr_setdetachstate(
 	         &attr, PTHREAD_CREATE_DETACHED)) == 0 &&
 	    (rc = pthread_attr_setsigmask_np(&attr, &all)) == 0 &&
 	    (rc = pthread_create(&thread, &attr, tell_progress, NULL)) == 0)
 		rc = pthread_create(&thread, &attr, run_libmilter, NULL);
+	(void)pthread_attr_destroy(&attr);
 	errno = rc;
 	return (rc == 0 ? 0 : -1);
 }

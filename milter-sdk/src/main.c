@@ -2,6 +2,8 @@
 
 /* main - command line, settings and the way into the background */
 
+#include "config.h"
+
 #include "milter-sdk/base/log.h"
 #include "milter-sdk/src/sdk.h"
 
@@ -422,5 +424,9 @@ mill_main(const struct mill_filter *f, int argc, char **argv)
 		status = run(f, &o);
 	/* Not exit(): sessions of other threads still use what it frees. */
 	(void)fflush(NULL);
+#ifdef SANITIZER
+	if (__lsan_do_leak_check != NULL)
+		__lsan_do_leak_check();
+#endif
 	_exit(status);
 }

@@ -219,4 +219,9 @@ void engine_stop(void);                  /* begin nothing new */
 unsigned engine_in_hand(void);           /* messages and sessions' stages */
 void engine_set_loaded(struct loaded *); /* for sessions to come; takes it */
 
+#ifdef SANITIZER /* which may be one without a leak check */
+void __lsan_do_leak_check(void) __attribute__((__weak__));
+void __lsan_ignore_object(const void *) __attribute__((__weak__));
+#endif
+
 #endif

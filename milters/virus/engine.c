@@ -9,6 +9,8 @@
  * not make memory executable.
  */
 
+#include "config.h"
+
 #include "milters/virus/engine.h"
 
 #include <clamav.h>
@@ -24,6 +26,16 @@ struct engine {
 	struct cl_engine *clam;
 	struct cl_scan_options options;
 };
+
+#ifdef SANITIZER
+/* What libclamav itself keeps to its end is no leak of ours. */
+const char *__lsan_default_suppressions(void);
+const char *
+__lsan_default_suppressions(void)
+{
+	return ("leak:libclamav\nleak:iconv_open\n");
+}
+#endif
 
 /* The last warning or error of libclamav: it says more than the code. */
 static char last_message[120];
