@@ -98,6 +98,13 @@ pool_init(struct engine *e)
 	return (e->pool_tick != NULL ? 0 : -1);
 }
 
+/* is_unused - taken from the pool, and the session said nothing on it */
+static bool
+is_unused(const struct link *l)
+{
+	return (l->conn->reused && !l->sent_connect);
+}
+
 /* may_keep - is the connection where another session can begin? */
 static bool
 may_keep(const struct link *l)
@@ -106,9 +113,9 @@ may_keep(const struct link *l)
 	enum milter_mode mode = engine_effective(l->state, l->conf);
 
 	/* Without a C libmilter would not see where the next one begins. */
-	return (c->phase == CONN_READY && c->at_end && l->n_expect == 0 &&
-	    !l->pumping && c->out.len == 0 && c->in.len == 0 &&
-	    c->opts.version >= 6 &&
+	return (c->phase == CONN_READY && l->n_expect == 0 && !l->pumping &&
+	    (is_unused(l) || (c->at_end && c->out.len == 0)) &&
+	    c->in.len == 0 && c->opts.version >= 6 &&
 	    (c->opts.protocol & MILTER_NO_CONNECT) == 0 && l->conf->reuse &&
 	    c->endpoint == 0 && mode != MODE_OFF && mode != MODE_DRAIN &&
 	    l->chain->settings == l->chain->engine->settings &&
@@ -122,7 +129,9 @@ pool_put(struct link *l)
 	struct conn *c = l->conn;
 	struct mstate *m = l->state;
 
-	if (!may_keep(l) || milter_put(&c->out, MILTER_QUIT_NC, NULL, 0) == -1)
+	if (!may_keep(l))
+		return (false);
+	if (!is_unused(l) && milter_put(&c->out, MILTER_QUIT_NC, NULL, 0) == -1)
 		return (false);
 	conn_idle(c);
 	c->link = NULL;

@@ -352,7 +352,10 @@ one_connection_serves_many_sessions(void)
 	start("library = libmilter");
 	for (i = 0; i < 5; i++)
 		one_session("good\r\n", 'q');
-	one_session("good\r\n", 'm'); /* MAIL was not shown yet */
+	one_session("good\r\n", 'm');           /* MAIL was not shown yet */
+	T_OK(ask_mail("Q1") == CHAIN_CONTINUE); /* a session of only that */
+	chain_free(&chain);
+	chain = chain_new(engine, settings, 0, &facts);
 	one_session("good\r\n", 'q');
 	T_OK(connects() == 1);
 	stop();
