@@ -320,15 +320,19 @@ no_set_is_empty_and_none_is_stale(void)
 static void
 lists_of_macros_are_bounded(void)
 {
-	static char raw[8192], list[4096];
+	static char raw[8192], list[4096], far[4096];
 	struct buf b = BUF_INIT(8192);
-	struct milter_options o = { 6, 0x1ff, 0, { [MILTER_AT_RCPT] = list } };
+	struct milter_options o = { 6, 0x1ff, 0,
+		{ [MILTER_AT_RCPT] = list, [MILTER_AT_MAIL] = far } };
 	size_t i, n = 0;
 
 	for (i = 0; i < 300; i++)
 		n += (size_t)snprintf(
 		    list + n, sizeof(list) - n, "%s", i < 80 ? "j " : "{no} ");
 	snprintf(list + n, sizeof(list) - n, "{mail_addr}");
+	for (i = n = 0; i < 300; i++) /* too far behind to be looked for */
+		n += (size_t)snprintf(far + n, sizeof(far) - n, "{no} ");
+	snprintf(far + n, sizeof(far) - n, "i");
 	fakes();
 	fake_check(milter_put_options(&b, &o));
 	memcpy(raw, b.data, b.len);
@@ -343,6 +347,7 @@ lists_of_macros_are_bounded(void)
 	finish(false);
 	T_OK(strstr(text(&fa.macros), "R(j=mx.test,j=mx.test") != NULL);
 	T_OK(strstr(text(&fa.macros), "j=mx.test)T(i=Q1)") != NULL);
+	T_OK(strstr(text(&fa.macros), "M(") == NULL);
 	buf_fini(&b);
 	fakes_fini();
 }
@@ -711,6 +716,43 @@ recipients_are_added_with_leave_only(void)
 	buf_fini(&record);
 }
 
+static void
+shadow_changes_and_holds_nothing(void)
+{
+	static const char steps[] = "CHMRTLNBE", codes[] = "rtd4";
+	struct buf *b;
+	size_t i;
+
+	for (i = 0; i < 36; i++) { /* nor does it refuse */
+		fakes();
+		fake_reply(&fb, steps[i / 4], 0, codes[i % 4]);
+		setup("",
+		    i % 2 == 0 ? "mode = shadow" : "mode = shadow early = yes");
+		ask_connect();
+		T_OK(ask_helo() == CHAIN_CONTINUE);
+		T_OK(pass("Q1") == CHAIN_CONTINUE);
+		finish(true);
+		fakes_fini();
+	}
+
+	fakes();
+	b = eom(&fa);
+	add(b, 'h', "X-S", "1");
+	add(b, '-', "<r1@y.test>", NULL);
+	add(b, 'q', "odd", NULL);
+	fake_check(milter_put(b, 'b', "new", 3));
+	reply(b, 'c');
+	fake_start(&fa);
+	fake_start(&fb);
+	setup_policy("mode = shadow", "", "");
+	T_OK(pass("Q1") == CHAIN_CONTINUE && !got.quarantine);
+	T_OK(!msg.header_changed && !msg.body_changed && env.n_rcpts == 2);
+	finish(true);
+	T_OK(strstr(text(&fb.header), "X-S") == NULL);
+	T_STR(text(&fb.body), "hello\r\n.dot\r\n");
+	fakes_fini();
+}
+
 /* However the authoriser fails, nobody is authorised. */
 static void
 a_failed_authoriser_authorises_nobody(void)
@@ -876,6 +918,8 @@ static const struct t_case cases[] = {
 	{ "rules: edits outlive the connection", edits_outlive_the_connection },
 	{ "rules: edits never outgrow what others take",
 	    edits_never_outgrow_what_others_take },
+	{ "rules: shadow changes and holds nothing",
+	    shadow_changes_and_holds_nothing },
 	{ "authorisation: recipients are added with leave only",
 	    recipients_are_added_with_leave_only },
 	{ "authorisation: none from an authoriser that failed",
