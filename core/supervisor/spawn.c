@@ -672,6 +672,10 @@ hung(const struct process *p, uint64_t now)
 	const bool begun = p->ops != NULL ? p->ready : p->answered;
 	uint64_t limit = p->sup->settings->hang_ms;
 
+	/* It reads the whole spool first, which takes what it takes: cut off,
+	 * it would begin anew for ever. */
+	if (!begun && !p->lost && p->ops != NULL && p->ops->kind == PROC_QUEUE)
+		return (false);
 	if (!begun && limit < START_MS)
 		limit = START_MS;
 	if (p->lost)
