@@ -473,6 +473,36 @@ a_liar_is_not_asked_again(void)
 	}
 }
 
+/* What was said on a connection is gone with it: the content of a message does
+ * not go on over another one. */
+static void
+a_loss_between_commands_is_a_failure(void)
+{
+	struct timeval tv = { 0, 50000 };
+	int library;
+
+	for (library = 0; library < 2; library++) {
+		fakes();
+		reply(&fake_says(&fb, 'R', 2, FAKE_SEND_CLOSE)->bytes, 'c');
+		setup("", library ? "library = libmilter" : "");
+		T_OK(ask_connect() == CHAIN_CONTINUE);
+		ask_mail("Q1");
+		ask_rcpt("r1@y.test");
+		T_OK(ask_message() == CHAIN_CONTINUE);
+		chain_free(&chain);
+		chain = chain_new(engine, settings, 0, &facts);
+		ask_mail("Q2");
+		T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE);
+		event_base_loopexit(base, &tv);
+		event_base_dispatch(base);
+		T_OK(ask_message() == CHAIN_TEMPFAIL);
+		T_STR(got.milter, "b");
+		finish(true);
+		T_OK(fb.seen['E'] == 1 && fb.conns == (library ? 1 : 2));
+		fakes_fini();
+	}
+}
+
 static void
 replies_that_nobody_asked_for_are_lies(void)
 {
@@ -905,6 +935,8 @@ static const struct t_case cases[] = {
 	    skip_means_something_at_three_commands },
 	{ "rules: a liar is not asked again in the session",
 	    a_liar_is_not_asked_again },
+	{ "rules: a loss between commands is a failure",
+	    a_loss_between_commands_is_a_failure },
 	{ "rules: replies to D, A and no-reply commands are lies",
 	    replies_that_nobody_asked_for_are_lies },
 	{ "rules: two verdicts are one too many",
