@@ -119,6 +119,28 @@ hear(int fd, size_t *len_r)
 	return (text);
 }
 
+/* hint_for - what to do about an error of the gateway, or "" */
+static const char *
+hint_for(const char *error)
+{
+	static const char *const hints[][2] = {
+		{ "unknown id",
+		    "; \"milldamctl queue list\" tells what is queued" },
+		{ "unknown command", "; \"milldamctl -h\" lists them" },
+		{ "no such milter", "; \"milldamctl status\" lists them" },
+		{ "that process does not run",
+		    "; it is being started again: see the log" },
+		{ "the process does not answer",
+		    "; it is replaced after hang-time: try again then" },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(hints) / sizeof(hints[0]); i++)
+		if (strncmp(error, hints[i][0], strlen(hints[i][0])) == 0)
+			return (hints[i][1]);
+	return ("");
+}
+
 /* show_error - each line of it by itself */
 static void
 show_error(const char *text)
@@ -129,7 +151,7 @@ show_error(const char *text)
 	for (; *text != '\0'; text += n + (text[n] == '\n')) {
 		n = strcspn(text, "\n");
 		(void)snprintf(line, sizeof(line), "%.*s", (int)n, text);
-		warnx("%s", safe(line, sizeof(line)));
+		warnx("%s%s", safe(line, sizeof(line)), hint_for(line));
 	}
 }
 

@@ -270,7 +270,7 @@ own_command(struct client *c, char **w, size_t n)
 	else if (n == 2 && strcmp(w[0], "resume") == 0)
 		pause_or_resume(c, w[1], true);
 	else
-		client_error(c, "unknown command: see milldamctl(8)");
+		client_error(c, "unknown command");
 }
 
 void
