@@ -83,6 +83,7 @@ receiver_open(struct child *c)
 	(void)!getrandom(&r->client_seed, sizeof(r->client_seed), 0);
 	r->child = c;
 	r->accepting = true;
+	r->memory_max = MEMORY_MAX;
 	c->priv = r;
 	return (0);
 }

@@ -27,13 +27,14 @@
  * alone frees the session.
  */
 enum {
-	SCRATCH_SIZE = 64 << 10,  /* bytes of one read */
-	INLINE_MAX = 60 << 10,    /* content up to this travels in the frame */
+	SCRATCH_SIZE = 64 << 10, /* bytes of one read */
+	INLINE_MAX = 60 << 10,   /* content up to this travels in the frame */
 	NAMES_KEPT = 256,
 	OUT_HIGH = 16 << 10,      /* replies waiting: take no more input */
 	RECORD_MAX = 192 << 10,   /* bytes of a decision record */
 	RECEIVED_MAX = 256 << 10, /* of the header as received, kept */
 	ENVELOPE_MAX = 400 << 10, /* of an envelope: all fit into one frame */
+	MEMORY_MAX = 256 << 20,   /* of bodies in memory files, all sessions */
 	CLIENT_BUCKETS = 1024
 };
 
@@ -70,6 +71,9 @@ struct store {
 	uint64_t front; /* bytes before the body; a multiple of the page */
 	uint64_t len;   /* bytes of body */
 	uint64_t inline_size;
+	uint64_t *memory;    /* bytes in memory files, of all stores */
+	uint64_t memory_max; /* beyond, a body goes to a queue's file earlier */
+	uint64_t counted;    /* ours of them */
 };
 
 struct transaction {
@@ -176,6 +180,7 @@ struct receiver {
 	size_t n_slots;
 	size_t free_slot; /* look for a free one from here */
 	uint32_t serial;
+	uint64_t memory, memory_max; /* bytes of bodies in memory files */
 	struct client_count *clients[CLIENT_BUCKETS];
 	uint64_t client_seed;
 	struct client_name names[NAMES_KEPT];
@@ -259,7 +264,7 @@ void bdat_command(struct session *);
 bool content_step(struct session *);
 
 /* store.c */
-void store_init(struct store *, const struct limits *);
+void store_init(struct store *, struct receiver *, const struct limits *);
 void store_fini(struct store *);
 int store_add(void *store, const char *, size_t); /* data_sink_fn */
 int store_move(struct store *, int big_fd)

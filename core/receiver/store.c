@@ -21,18 +21,37 @@
 enum { PAGE = 4096, HEADER_SLACK = 64 << 10 };
 
 void
-store_init(struct store *st, const struct limits *l)
+store_init(struct store *st, struct receiver *r, const struct limits *l)
 {
 	memset(st, 0, sizeof(*st));
 	st->fd = -1;
 	st->mem.max = INLINE_MAX;
 	st->inline_size = l->inline_size;
+	st->memory = &r->memory;
+	st->memory_max = r->memory_max;
 	st->front = (l->header_size + HEADER_SLACK + PAGE - 1) / PAGE * PAGE;
+}
+
+/* count - n bytes are in a memory file now */
+static void
+count(struct store *st, uint64_t n)
+{
+	st->counted += n;
+	*st->memory += n;
+}
+
+static void
+uncount(struct store *st)
+{
+	if (st->counted > 0)
+		*st->memory -= st->counted;
+	st->counted = 0;
 }
 
 void
 store_fini(struct store *st)
 {
+	uncount(st);
 	buf_fini(&st->mem);
 	if (st->fd != -1)
 		(void)close(st->fd);
@@ -69,6 +88,7 @@ to_memory_file(struct store *st)
 	if ((st->fd = store_memory_file()) == -1 ||
 	    store_write(st->fd, st->mem.data, st->mem.len, st->front) == -1)
 		return (-1);
+	count(st, st->mem.len);
 	buf_fini(&st->mem);
 	return (0);
 }
@@ -89,7 +109,11 @@ store_add(void *arg, const char *p, size_t n)
 	if (st->failed)
 		return (-1);
 	st->len += n;
-	st->want_big = !st->big && st->len > st->inline_size;
+	if (st->fd != -1 && !st->big)
+		count(st, n);
+	st->want_big = !st->big &&
+	    (st->len > st->inline_size ||
+	        (st->fd != -1 && *st->memory > st->memory_max));
 	return (0);
 }
 
@@ -108,6 +132,7 @@ store_move(struct store *st, int big_fd)
 	if (rc == -1)
 		return (-1);
 	(void)close(st->fd);
+	uncount(st);
 	st->fd = big_fd;
 	st->big = true;
 	st->want_big = false;

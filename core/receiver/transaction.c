@@ -49,7 +49,7 @@ tx_new(struct session *s)
 		return (NULL);
 	}
 	message_init(&t->msg);
-	store_init(&t->store, &s->settings->limits);
+	store_init(&t->store, s->r, &s->settings->limits);
 	t->header.max = SIZE_MAX / 8;
 	t->discard = s->discard;
 	s->tx = t;

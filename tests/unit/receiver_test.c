@@ -578,6 +578,49 @@ large_bodies_travel_in_files(void)
 }
 
 static void
+bodies_in_memory_are_bounded_together(void)
+{
+	struct receiver *r = c.priv;
+	static char line[1001];
+	int i, first;
+
+	memset(line, 'x', 998);
+	memcpy(line + 998, "\r\n", 3);
+	begin("");
+	r->memory_max = 300000;
+	mail_to("b@to.test");
+	T_OK(asks("DATA\r\n", "354 "));
+	for (i = 0; i < 200; i++)
+		say_n(line, 1000);
+	for (i = 0; i < 100 && r->memory != 200000; i++)
+		turns(10);
+	T_OK(r->memory == 200000);
+	first = sock;
+	sock = -1; /* that one stays */
+	dial();
+	T_OK(wait_for("220 "));
+	T_OK(asks("EHLO client.test\r\n", "250 HELP\r\n"));
+	mail_to("b@to.test");
+	T_OK(asks("DATA\r\n", "354 "));
+	for (i = 0; i < 200; i++)
+		say_n(line, 1000);
+	T_OK(asks(".\r\n", "Message accepted"));
+	T_OK(submit_where == 2 && strlen(content_after_received()) == 200002);
+	T_OK(r->memory == 200000);
+	(void)close(first);
+	turns(20);
+	T_OK(r->memory == 0);
+	mail_to("b@to.test");
+	T_OK(asks("DATA\r\n", "354 "));
+	for (i = 0; i < 200; i++)
+		say_n(line, 1000);
+	T_OK(asks(".\r\n", "Message accepted"));
+	T_OK(submit_where == 1 && strlen(content_after_received()) == 200002);
+	T_OK(r->memory == 0);
+	r->memory_max = MEMORY_MAX;
+}
+
+static void
 bigger(struct message *m, struct envelope *e)
 {
 	size_t n = 200000;
@@ -1011,6 +1054,8 @@ static const struct t_case cases[] = {
 	{ "takes chunks", takes_chunks },
 	{ "refused chunk is swallowed", refused_chunk_is_swallowed },
 	{ "large bodies travel in files", large_bodies_travel_in_files },
+	{ "bodies in memory are bounded together",
+	    bodies_in_memory_are_bounded_together },
 	{ "changed bodies are written anew", changed_bodies_are_written_anew },
 	{ "edits and added recipients are queued",
 	    edits_and_added_recipients_are_queued },
