@@ -503,6 +503,65 @@ a_loss_between_commands_is_a_failure(void)
 	}
 }
 
+/* A connection serves another session only where the milter is sure to know. */
+static void
+connections_are_kept_with_care(void)
+{
+	static const struct {
+		uint32_t version;
+		const char *opts;
+		bool off;  /* switched off before the session ends */
+		char dies; /* in the second session */
+		unsigned conns;
+		enum chain_verdict second;
+	} rows[] = {
+		{ 6, "library = libmilter", false, 0, 1, CHAIN_CONTINUE },
+		{ 6, "library = milldam", false, 0, 1, CHAIN_CONTINUE },
+		{ 6, "", false, 0, 2, CHAIN_CONTINUE },
+		{ 4, "library = libmilter", false, 0, 2, CHAIN_CONTINUE },
+		{ 6, "library = libmilter", true, 0, 2, CHAIN_CONTINUE },
+		/* nothing was answered yet: again, on another one */
+		{ 6, "library = libmilter", false, 'C', 2, CHAIN_CONTINUE },
+		{ 6, "library = libmilter", false, 'H', 1, CHAIN_TEMPFAIL },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		fakes();
+		fb.version = rows[i].version;
+		if (rows[i].dies != 0)
+			fake_says(&fb, rows[i].dies, 2, FAKE_CLOSE);
+		setup("", rows[i].opts);
+		ask_helo();
+		T_OK(pass("Q1") == CHAIN_CONTINUE);
+		if (rows[i].off)
+			T_OK(engine_mode(engine, "b", MODE_OFF) == 0);
+		chain_free(&chain);
+		T_OK(engine_mode(engine, "b", MODE_ENFORCE) == 0);
+		chain = chain_new(engine, settings, 0, &facts);
+		ask_helo();
+		T_OK(pass("Q2") == rows[i].second);
+		finish(true);
+		if (fb.conns != rows[i].conns)
+			printf("# row %zu\n", i);
+		T_OK(fb.conns == rows[i].conns);
+		fakes_fini();
+	}
+}
+
+static void
+a_list_of_its_own_is_sent_for_a_command_left_out(void)
+{
+	fakes();
+	fa.protocol = MILTER_NO_DATA | MILTER_NO_EOH;
+	fa.lists[MILTER_AT_DATA] = "j";
+	setup("library = libmilter", NULL);
+	T_OK(pass("Q1") == CHAIN_CONTINUE);
+	finish(false);
+	T_OK(strstr(text(&fa.macros), "T(j=mx.test)E(") != NULL);
+	fakes_fini();
+}
+
 static void
 replies_that_nobody_asked_for_are_lies(void)
 {
@@ -935,6 +994,10 @@ static const struct t_case cases[] = {
 	    skip_means_something_at_three_commands },
 	{ "rules: a liar is not asked again in the session",
 	    a_liar_is_not_asked_again },
+	{ "rules: connections are kept with care",
+	    connections_are_kept_with_care },
+	{ "rules: a list of its own is sent for a command left out",
+	    a_list_of_its_own_is_sent_for_a_command_left_out },
 	{ "rules: a loss between commands is a failure",
 	    a_loss_between_commands_is_a_failure },
 	{ "rules: replies to D, A and no-reply commands are lies",
