@@ -239,7 +239,8 @@ submit_own(struct queue *q, struct envelope *env, struct buf *content)
 		.crc = crc32c(0, content->data, content->len),
 		.fd = -1,
 		.received = "",
-		.record = "" };
+		.record = "",
+		.own = true };
 	struct pending *p;
 
 	if ((p = put(q, env, &m)) == NULL)
@@ -376,7 +377,8 @@ lost(struct queue *q, struct pending *p)
 		.crc = crc32c(0, p->own.data, p->own.len),
 		.fd = -1,
 		.received = "",
-		.record = "" };
+		.record = "",
+		.own = true };
 	struct pending *n;
 
 	if (!p->is_own) {

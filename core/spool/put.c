@@ -190,7 +190,7 @@ spool_put_message(struct spool *sp, const struct spool_new *m, uint64_t *seq_r,
 	struct ent *e = NULL;
 	int err;
 
-	if (!spool_accepting(sp, &reply)) {
+	if (!spool_accepting(sp, &reply) && (sp->failed || !m->own)) {
 		errno = sp->failed ? EIO : ENOSPC;
 		return (-1);
 	}

@@ -96,6 +96,8 @@ struct spool_new {
 	const void *received;
 	size_t received_len;
 	const char *record;
+	bool own; /* the queue's: may use what min_free keeps, for it frees more
+	             than it takes */
 };
 int spool_put_message(struct spool *, const struct spool_new *, uint64_t *seq_r,
     struct spool_place *place_r) __attribute__((__warn_unused_result__));

@@ -277,6 +277,25 @@ def _():
         assert got.startswith("554 5.4.6"), got
 
 
+@tap.test("returns have room when new mail has none")
+def _():
+    gate = gateway()
+    with gate:
+        hop.on["RCPT"] = "550 5.1.1 no"
+        gate.ctl("pause", "delivery")
+        n = submit(gate)
+        gate.stop()
+        with open(gate.conf, "a") as f:
+            f.write("queue { min-free = 1000000G }\n")
+        gate.start()
+        got = Client(gate).send(MAIL)
+        assert got.startswith("452 4.3.1"), got
+        gate.ctl("resume", "delivery")
+        assert wait_for(lambda: [
+            m for m in back.messages[n:] if m.rcpts == ["a@from.test"] and
+            b"Status: 5.1.1" in m.content], 10), gate.log_text()
+
+
 def cpu(pid):
     """Seconds of processor time that a process took."""
     with open(f"/proc/{pid}/stat") as f:
