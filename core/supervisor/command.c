@@ -180,8 +180,9 @@ reload(struct client *c)
 {
 	struct buf errors = BUF_INIT(1 << 20);
 
+	/* "done" once all have it: a child answers after it has reloaded. */
 	if (sup_reload(c->sup, &errors) == 0)
-		say_ok(c);
+		gather_start(c, PROC_KINDS, "status", say_ok);
 	else
 		client_error(c, errors.data != NULL ? errors.data : "refused");
 	buf_fini(&errors);

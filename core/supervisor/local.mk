@@ -1,7 +1,7 @@
 # core/supervisor
 sbin_PROGRAMS += milldam
 milldam_SOURCES = \
-	%D%/command.c %D%/control.c %D%/control.h %D%/gather.c %D%/health.c \
+	%D%/check.c %D%/command.c %D%/control.c %D%/control.h %D%/gather.c %D%/health.c \
 	%D%/listen.c \
 	%D%/main.c %D%/reload.c %D%/spawn.c %D%/state.c %D%/sup.h %D%/user.c
 milldam_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)

@@ -338,7 +338,9 @@ main(int argc, char **argv)
 	}
 	if (read_settings(&sup) == -1)
 		return (EX_CONFIG);
-	if (check)
+	if (check && check_milters(sup.settings) == -1)
+		rc = EX_CONFIG;
+	else if (check)
 		printf("%s: no mistakes\n", sup.conf_path);
 	else
 		rc = run(&sup);

@@ -510,9 +510,8 @@ same_command(const struct milter_conf *a, const struct settings *s)
 	return (true);
 }
 
-/* wanted - is it ours to start, and does any policy ask it? */
-static bool
-wanted(const struct settings *s, const struct milter_conf *m)
+bool
+spawn_wanted(const struct settings *s, const struct milter_conf *m)
 {
 	const size_t milter = (size_t)(m - s->milters);
 	size_t i, k;
@@ -540,7 +539,7 @@ retire(struct sup *sup)
 
 		if (p->ops != NULL || p->gone ||
 		    ((m = spawn_milter_of(p)) != NULL &&
-		        wanted(sup->settings, m)))
+		        spawn_wanted(sup->settings, m)))
 			continue;
 		p->gone = true;
 		p->told = false;
@@ -557,7 +556,7 @@ spawn_milters_again(struct sup *sup, const struct settings *old)
 
 	retire(sup);
 	for (i = 0; i < s->n_milters; i++) {
-		if (!wanted(s, &s->milters[i]))
+		if (!spawn_wanted(s, &s->milters[i]))
 			continue;
 		if ((p = find_milter(sup, s->milters[i].name)) == NULL) {
 			add_milter(sup, s->milters[i].name);
@@ -590,7 +589,7 @@ spawn_all(struct sup *sup)
 	for (i = 0; i < sup->n_procs; i++)
 		spawn_process(sup->procs[i]);
 	for (i = 0; i < s->n_milters; i++)
-		if (wanted(s, &s->milters[i]))
+		if (spawn_wanted(s, &s->milters[i]))
 			add_milter(sup, s->milters[i].name);
 	return (0);
 }

@@ -74,6 +74,11 @@ uint64_t sup_now_ms(void); /* monotonic */
 void sup_stop(struct sup *);
 void sup_next_phase(struct sup *); /* after a process ended while stopping */
 
+/* check.c */
+/* check_milters - report the mistakes in milters' settings on stderr; -1 if
+ * there are any */
+int check_milters(const struct settings *);
+
 /* user.c - uids by uid-base or by name; only as root */
 int user_find(const struct settings *, const char *role, unsigned nth,
     const char *name, uid_t *uid_r, gid_t *gid_r);
@@ -93,6 +98,8 @@ void spawn_watch(struct sup *); /* once a second: pings and hung children */
 void spawn_milters_again(struct sup *, const struct settings *old);
 bool spawn_ready(const struct sup *);
 const struct milter_conf *spawn_milter_of(const struct process *);
+/* spawn_wanted - is the milter ours to start, and does any policy ask it? */
+bool spawn_wanted(const struct settings *, const struct milter_conf *);
 void spawn_free(struct sup *);
 
 /* health.c - does a milter answer?  asked over its own protocol */

@@ -223,6 +223,42 @@ def _():
     assert not os.path.exists(folder + "/spool")
 
 
+@tap.test("-n: mistakes in the settings of milters as well")
+def _():
+    folder = os.path.join(gate.dir, "filters")
+    os.makedirs(folder)
+    with open(folder + "/main.conf", "w") as f:
+        f.write('postmaster = "p@x.test"\n'
+                'milter "a" { run = "milldam-access" settings = "a.conf" }\n'
+                'milter "r" { run = "milldam-rewrite" settings = "r.conf" }\n'
+                'milter "m" { run = "milldam-missing" settings = "r.conf" }\n'
+                'policy "p" { authorise = "a" chain = {"a", "r", "m"} }\n'
+                'listener "l" { address = "127.0.0.1:2525" policy = "p" }\n')
+    with open(folder + "/a.conf", "w") as f:
+        f.write('\nrelay-networks = {"10.0.0.0/99"}\nfrob = 1\n')
+    with open(folder + "/r.conf", "w") as f:
+        f.write('header "x" { name = "A" action = "frob" }\n')
+    words = [INST + "/sbin/milldam", "-n", "-f", folder + "/main.conf"]
+    p = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    assert p.returncode == 78 and p.stdout == "", p
+    for place in ("a.conf:2:", "a.conf:3:", "r.conf:1:",
+                  "milldam-missing: No such file"):
+        assert place in p.stderr, (place, p.stderr)
+    with open(folder + "/a.conf", "w") as f:
+        f.write('relay-networks = {"10.0.0.0/8"}\n')
+    with open(folder + "/r.conf", "w") as f:
+        f.write('header "x" { name = "A" action = "delete" }\n')
+    with open(folder + "/main.conf") as f:
+        text = f.read().replace("milldam-missing", "milldam-access").replace(
+            '"m" { run = "milldam-access" settings = "r.conf"',
+            '"m" { run = "milldam-access" settings = "a.conf"')
+    with open(folder + "/main.conf", "w") as f:
+        f.write(text)
+    p = subprocess.run(words, capture_output=True, text=True, timeout=20)
+    assert p.returncode == 0 and p.stderr == "", p
+    assert "no mistakes" in p.stdout
+
+
 def as_nobody(tree):
     """Every file of a gateway's folder belongs to nobody."""
     os.chown(tree, 65534, 65534)

@@ -47,6 +47,16 @@ def restarts():
             for p in gate.ctl_json("status")["processes"]}
 
 
+def test(name):
+    """A test that begins with the settings of the start."""
+    def add(fn):
+        @tap.test(name)
+        def _(*args):
+            reload(BASE)
+            fn(*args)
+    return add
+
+
 counter = itertools.count()
 
 
@@ -87,8 +97,8 @@ def finish(c):
 
 
 for way in ("milldamctl reload", "SIGHUP"):
-    @tap.test(f"{way}: a transaction under way goes on, new sessions see the "
-              "new settings")
+    @test(f"{way}: a transaction under way goes on, new sessions see the "
+          "new settings")
     def _(way=way):
         size = 7000000 + (way == "SIGHUP")
         before = restarts()
@@ -113,7 +123,7 @@ for way in ("milldamctl reload", "SIGHUP"):
         reload(old)
 
 
-@tap.test("bad settings are refused with file and line; the old ones stay")
+@test("bad settings are refused with file and line; the old ones stay")
 def _():
     old = text()
     was = size_of(Client(gate))
@@ -135,7 +145,7 @@ def _():
     reload()
 
 
-@tap.test("what only a restart can change is refused by name")
+@test("what only a restart can change is refused by name")
 def _():
     old = text()
     write(old.replace("/spool", "/elsewhere") + "relays = 3\n")
@@ -148,7 +158,7 @@ def _():
     assert Client(gate).send(MAIL).startswith("250 ")
 
 
-@tap.test("a missing file is refused, not taken for an empty one")
+@test("a missing file is refused, not taken for an empty one")
 def _():
     os.rename(gate.conf, gate.conf + ".away")
     p = gate.ctl("reload")
@@ -157,7 +167,7 @@ def _():
     assert Client(gate).send(MAIL).startswith("250 ")
 
 
-@tap.test("a new listener is served; a removed one refuses, its session stays")
+@test("a new listener is served; a removed one refuses, its session stays")
 def _():
     old = text()
     port = free_port()
@@ -181,7 +191,7 @@ def _():
     assert Client(gate).send(MAIL).startswith("250 ")
 
 
-@tap.test("a listener that cannot be bound: refused, nothing has changed")
+@test("a listener that cannot be bound: refused, nothing has changed")
 def _():
     old = text()
     with socket.socket() as taken:
@@ -219,7 +229,7 @@ def sent():
     return tag_of(arrived(mark))
 
 
-@tap.test("a milter comes and goes: sessions keep the chain they began with")
+@test("a milter comes and goes: sessions keep the chain they began with")
 def _():
     old = text()
     before = hold_transaction()
@@ -236,7 +246,7 @@ def _():
                     "name=milter.tag pid" in gate.log_text(), 10)
 
 
-@tap.test("a milter reads its own settings again")
+@test("a milter reads its own settings again")
 def _():
     old = text()
     new = with_tag(old, "two")
@@ -250,7 +260,7 @@ def _():
     reload(old)
 
 
-@tap.test("a milter whose command line changed is started again with it")
+@test("a milter whose command line changed is started again with it")
 def _():
     old = text()
     reload(with_tag(old, "four"))
@@ -264,7 +274,7 @@ def _():
     reload(old)
 
 
-@tap.test("a mailertable in another folder is read after a reload")
+@test("a mailertable in another folder is read after a reload")
 def _():
     old = text()
     os.mkdir(gate.dir + "/tables")
@@ -284,7 +294,7 @@ LOCAL = '''policy "inbound" {
 '''
 
 
-@tap.test("a file in local.d that adds a rule leaves authoriser and chain")
+@test("a file in local.d that adds a rule leaves authoriser and chain")
 def _():
     old = text()
     os.makedirs(gate.dir + "/local.d", exist_ok=True)
@@ -309,6 +319,7 @@ def _():
 
 gate = Gateway(sink.port, extra="stop-time = 2s\n")
 with gate:
+    BASE = text()
     try:
         tap.run()
     finally:
