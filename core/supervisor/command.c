@@ -192,7 +192,7 @@ static void
 set_state(struct client *c, const char *name, const char *value)
 {
 	if (state_set(c->sup, name, value) == 0)
-		say_ok(c);
+		gather_start(c, PROC_KINDS, "status", say_ok); /* all have it */
 	else
 		client_error(c, strerror(errno));
 }
