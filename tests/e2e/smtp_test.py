@@ -80,7 +80,8 @@ def _():
         for part in (b"x\n.\n", b"x\r.\r\n", b"x\n.\r\n" + EVIL, b"\r"):
             n = len(sink.messages)
             c = opened(g)
-            c.sock.sendall(b"BDAT %d LAST\r\n" % len(HEAD + part) + HEAD + part)
+            part = HEAD + part
+            c.sock.sendall(b"BDAT %d LAST\r\n" % len(part) + part)
             got = c.reply()
             assert got.startswith("5") and "5.5.2" in got, (part, got)
             quiet(g, n)
