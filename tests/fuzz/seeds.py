@@ -93,7 +93,8 @@ def fixed(meta, length, file=0, offset=None):
             u64(offset) + u64(length) + u32(0))
 
 
-MESSAGE, DONE, DEFERRED, HOLD, DROP, VOID, SEAL, COMMIT = range(1, 9)
+MESSAGE, DONE, DEFERRED, HOLD, DROP, VOID, SEAL, COMMIT, MOVE = range(1, 10)
+STATE_END = 1  # in a hold record: the state of a moved message is complete
 MAIL = b"From: a\r\nSubject: b\r\n\r\nbody\r\n"
 
 
@@ -110,11 +111,11 @@ def small(kind, a=0, b=0, why="", **kw):
 
 
 def message(seq, env=ONE, content=MAIL, received=b"", file=0, batch=1,
-            offset=None, length=None):
+            offset=None, length=None, kind=MESSAGE):
     meta = env + text('{"outcome":"queued"}') + \
         u32(len(received)) + received + b"\0"
     n = len(content) if length is None else length
-    return record(MESSAGE, fixed(len(meta), n, file, offset) + meta +
+    return record(kind, fixed(len(meta), n, file, offset) + meta +
                   (b"" if file else content), seq=seq, batch=batch)
 
 
@@ -165,6 +166,17 @@ def spool():
     segment("bad-small", 1, m1 + record(DONE, b"abc") + commit())
     segment("bad-meta", 1, record(MESSAGE, fixed(999, 3) + b"abc") + commit())
     segment("bad-envelope", 1, message(1, ONE[:-1]) + commit())
+    end = small(DEFERRED, 9, 2, "451", batch=2) + \
+        small(HOLD, 0, STATE_END, batch=2) + commit(2)
+    copy = message(1, kind=MOVE, batch=2)
+    segment("moved", 3, m1 + commit(), copy + end)
+    segment("moved-same", 1, m1 + commit() + copy + end)
+    segment("moved-alone", 1, copy + end)
+    segment("moved-half", 3, m1 + commit(), copy + commit(2))
+    segment("moved-other", 3, m1 + commit(),
+            message(1, FULL, kind=MOVE, batch=2) + end)
+    segment("moved-void", 3, m1 + commit() + copy + end,
+            small(VOID, 2, 2, seq=0, batch=3) + commit(3))
     segment("bad-type", 1, m1 + record(42, b"") + commit())
     segment("bad-format", 5, m1 + commit())
     segment("bad-head-of-segment", 17, m1 + commit())

@@ -181,6 +181,16 @@ mem_sync(int fd)
 }
 
 static int
+mem_allocate(int fd, off_t n)
+{
+	pthread_mutex_lock(&lock);
+	if (n > 0 && (size_t)n > fds[fd - FD_BASE]->len)
+		put(fds[fd - FD_BASE], "", 1, (size_t)n - 1);
+	pthread_mutex_unlock(&lock);
+	return (0);
+}
+
+static int
 mem_truncate(int fd, off_t n)
 {
 	(void)fd;
@@ -275,6 +285,7 @@ static const struct spool_io io = {
 	.sync = mem_sync,
 	.syncdir = mem_sync,
 	.truncate = mem_truncate,
+	.allocate = mem_allocate,
 	.rename = mem_rename,
 	.unlink = mem_unlink,
 	.link = mem_link,
