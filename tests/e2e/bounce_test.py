@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: ISC
+# slow
 """bounce - next hops that refuse, defer, hang or lack things; what the sender
 is told, and when"""
 import email

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: ISC
+# slow
 """control - what milldamctl tells people, and what to do when it cannot"""
 import json
 import os

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: ISC
+# slow
 # plain build only
 """deep - 20000 messages in the queue: list, restart, memory, new mail"""
 import os

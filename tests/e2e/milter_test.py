@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: ISC
+# slow
 """milter - milters that are missing, die or refuse; run-time modes"""
 import os
 import signal

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: ISC
+# slow
 # plain build only
 """sdk_mta_test - one SDK filter under Postfix, Sendmail and Milldam: the same
 replies, recipients and edits, and patience while it works"""
