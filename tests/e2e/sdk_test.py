@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: ISC
+# slow
 """sdk_test - filters built with the installed SDK, on their sockets"""
 import os
 import shutil

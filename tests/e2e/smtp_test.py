@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: ISC
+# slow
 """smtp - the server against clients that are slow, rude, many or hostile"""
 import os
 import resource
