@@ -94,6 +94,7 @@ listener "mx" {{ address = {{ {addrs} }} policy = "inbound" }}
             env=self.env)
         if not wait_for(self.answers, seconds):
             sys.stderr.write(self.log_text())
+            self.kill()
             raise RuntimeError("the gateway did not start")
         return self
 
