@@ -137,10 +137,13 @@ sendmail() {
 	wait
 }
 
-# command - any program of the unpacked packages
+# command - any program of the unpacked packages.  Not by exec: the first
+# process of the namespace must keep its user, or it would no longer end with
+# the test.
 command() {
 	# shellcheck disable=SC2086
-	exec $ARGV
+	$ARGV &
+	wait $!
 }
 
 "$1"
