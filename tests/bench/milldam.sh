@@ -15,8 +15,9 @@ TOP=$(realpath "$(dirname "$0")/../..")
 . "${BENCH_LIB:?path of the lib.sh of the bench}"
 
 peer_install() {
+	# an older configuration would be kept, an older build may be of another tree
+	rm -rf "$R/etc/milldam" "$P/build"
 	mkdir -p "$P/build" "$R/usr"
-	rm -rf "$R/etc/milldam" # an older one would be kept
 	(cd "$TOP" && { [ -x configure ] || autoreconf -fi; }) >&2
 	(cd "$P/build" &&
 	    "$TOP/configure" --prefix=/usr --sysconfdir=/etc CFLAGS="-O2 -g" &&
