@@ -56,6 +56,7 @@ static const struct number limit_rows[] = {
 	{ "data-time", TIME, LIMIT(data_ms), 180000, 1000, 3600000 },
 	{ "data-total-time", TIME, LIMIT(data_total_ms), 1800000, 1000,
 	    MS_DAY },
+	{ "milter-time", TIME, LIMIT(chain_ms), 0, 1000, 3600000 },
 	{ "greet-pause", TIME, LIMIT(banner_ms), 0, 0, 60000 },
 	{ NULL, COUNT, 0, 0, 0, 0 },
 };

@@ -25,6 +25,11 @@ enum fail_action {       /* milter's on-failure; zero is the safe one */
 
 enum milter_mode { MODE_ENFORCE, MODE_SHADOW, MODE_OFF, MODE_DRAIN };
 
+/* which of several endpoints a connection goes to */
+enum balance { BALANCE_ORDERED, BALANCE_ROUND_ROBIN, BALANCE_LEAST_BUSY };
+
+enum { ENDPOINTS_MAX = 16 }; /* of one milter */
+
 enum endpoint_family { ENDPOINT_UNIX, ENDPOINT_INET };
 
 struct endpoint {
@@ -46,6 +51,24 @@ struct milter_conf {
 	struct endpoint *endpoints; /* endpoints = {...}; one for a run milter:
 	                   unix:RUNDIR/milters/NAME.sock */
 	size_t n_endpoints;
+	enum balance balance;         /* balance = ordered|round-robin|
+	                   least-busy */
+	bool no_replay;               /* replay = yes: a message begun with an
+	                   endpoint that fails is told to another */
+	bool fail_ejected;            /* all-ejected = try|fail: when no
+	                   endpoint is left, use an ejected one, or fail */
+	unsigned eject_after;         /* eject-after = 3 failures in a row */
+	uint64_t eject_ms;            /* eject-time = 10s, doubled up to 8x */
+	uint64_t health_ms;           /* health-interval = 10s with several
+	                   endpoints, else 0s: no handshakes of our own */
+	unsigned warm;                /* warm = 0: negotiated connections kept
+	                   ready, to each endpoint */
+	char **peers;                 /* peer = {user ...}: who may have made a
+	                   unix endpoint; names or numbers */
+	size_t n_peers;
+	char *tls_ca, *tls_cert, *tls_key, *tls_name; /* tls = {"ca=file",
+	                   "cert=file", "key=file", "name=host"}: for inet
+	                   endpoints; ca NULL: in the clear */
 	enum fail_action on_failure;  /* tempfail */
 	enum milter_mode mode;        /* enforce */
 	bool reuse;                   /* library = other: libmilter or milldam
@@ -106,6 +129,8 @@ struct limits {
 	uint64_t command_ms;       /* 5m: between commands */
 	uint64_t data_ms;          /* 3m: between data bytes */
 	uint64_t data_total_ms;    /* 30m: a whole DATA */
+	uint64_t chain_ms;         /* milter-time: one question to the whole
+	                              chain; 0: 5m, or the longest message= */
 	uint64_t banner_ms;        /* greet-pause 0s: wait for early talkers */
 };
 

@@ -20,7 +20,11 @@ static const char *const library_words[] = { "other", "libmilter", "milldam",
 	NULL };
 static const char *const names[] = { "run", "args", "settings", "user",
 	"endpoints", "library", "on-failure", "mode", "early", "timeout", "may",
-	"forbidden", NULL };
+	"forbidden", "balance", "replay", "all-ejected", "eject-after",
+	"eject-time", "health-interval", "warm", "peer", "tls", NULL };
+static const char *const balance_words[] = { "ordered", "round-robin",
+	"least-busy", NULL };
+static const char *const ejected_words[] = { "try", "fail", NULL };
 static const char *const forbidden_words[] = { "fail", "drop", NULL };
 
 void
@@ -34,6 +38,11 @@ milter_fini(struct milter_conf *m)
 	while (m->n_endpoints > 0)
 		endpoint_fini(&m->endpoints[--m->n_endpoints]);
 	free(m->endpoints);
+	rd_free_list(&m->peers, &m->n_peers);
+	free(m->tls_ca);
+	free(m->tls_cert);
+	free(m->tls_key);
+	free(m->tls_name);
 }
 
 static void
@@ -158,6 +167,77 @@ read_may(struct reader *r, struct conf_node *b, struct milter_conf *m)
 	}
 }
 
+/* read_tls - tls = {"ca=file", "cert=file", "key=file", "name=host"} */
+static void
+read_tls(struct reader *r, struct conf_node *b, struct milter_conf *m)
+{
+	struct conf_node *n = conf_find(r->conf, b, "tls");
+	const struct {
+		const char *name;
+		char **text;
+	} which[] = { { "ca=", &m->tls_ca }, { "cert=", &m->tls_cert },
+		{ "key=", &m->tls_key }, { "name=", &m->tls_name } };
+	size_t i, k, len;
+
+	for (i = 0; n != NULL && i < n->n_values; i++) {
+		for (k = 0; k < 4; k++) {
+			len = strlen(which[k].name);
+			if (strncmp(n->values[i], which[k].name, len) != 0 ||
+			    n->values[i][len] == '\0' || *which[k].text != NULL)
+				continue;
+			*which[k].text = rd_copy(r, n->values[i] + len);
+			if (k < 3)
+				*which[k].text = rd_path(r, n, *which[k].text);
+			break;
+		}
+		if (k == 4)
+			conf_error(r->conf, n,
+			    "tls: %s is none of ca=, cert=, key= (files) or "
+			    "name=, once each",
+			    n->values[i]);
+	}
+	if (n == NULL || r->no_memory)
+		return;
+	if (m->tls_ca == NULL)
+		conf_error(r->conf, n,
+		    "tls needs ca=: nothing else says who the endpoint is");
+	if ((m->tls_cert == NULL) != (m->tls_key == NULL))
+		conf_error(r->conf, n, "tls: cert= and key= go together");
+	for (i = 0; i < m->n_endpoints; i++)
+		if (m->endpoints[i].family == ENDPOINT_INET)
+			return;
+	conf_error(r->conf, n, "tls is for inet endpoints, and there is none");
+}
+
+/* read_group - what concerns the choice between endpoints */
+static void
+read_group(struct reader *r, struct conf_node *b, struct milter_conf *m)
+{
+	struct conf *c = r->conf;
+	struct conf_node *n;
+	bool several = m->n_endpoints > 1;
+
+	m->balance = (enum balance)conf_word(
+	    c, conf_find(c, b, "balance"), balance_words, 0);
+	m->no_replay = !conf_bool(c, conf_find(c, b, "replay"), true);
+	m->fail_ejected =
+	    conf_word(c, conf_find(c, b, "all-ejected"), ejected_words, 0) == 1;
+	m->eject_after =
+	    (unsigned)conf_int(c, conf_find(c, b, "eject-after"), 3, 1, 1000);
+	m->eject_ms =
+	    conf_time_ms(c, conf_find(c, b, "eject-time"), 10000, 100, 3600000);
+	m->health_ms = conf_time_ms(c, conf_find(c, b, "health-interval"),
+	    several ? 10000 : 0, 0, 3600000);
+	if (m->health_ms > 0 && m->health_ms < 100)
+		m->health_ms = 100;
+	m->warm = (unsigned)conf_int(c, conf_find(c, b, "warm"), 0, 0, 32);
+	rd_list(r, b, "peer", &m->peers, &m->n_peers);
+	read_tls(r, b, m);
+	n = conf_find(c, b, "endpoints");
+	if (m->n_endpoints > ENDPOINTS_MAX)
+		conf_error(c, n, "more than %d endpoints", ENDPOINTS_MAX);
+}
+
 static bool
 name_ok(const char *s)
 {
@@ -203,6 +283,7 @@ read_milter(struct reader *r, struct conf_node *b)
 	read_may(r, b, m);
 	read_timeout(r, b, m);
 	read_endpoints(r, b, m);
+	read_group(r, b, m);
 	if (m->n_endpoints == 0)
 		conf_error(r->conf, b,
 		    "milter \"%s\" has neither run nor endpoints", m->name);

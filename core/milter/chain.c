@@ -196,6 +196,7 @@ end_message(struct chain *c)
 
 	for (i = 0; i < c->n_links; i++)
 		link_abort(&c->links[i]);
+	replay_clear(c);
 	c->in_message = false;
 	c->n_rcpts = 0;
 	c->has_auth_message = false;
@@ -215,6 +216,7 @@ complete(struct chain *c, enum question q, char **reason_r)
 	bool go_on = a->verdict == CHAIN_CONTINUE;
 
 	if (q == Q_RCPT) {
+		replay_note(c);
 		a->authorised = authorised(c);
 		if (go_on && c->refused == NULL)
 			c->n_rcpts++;
@@ -273,7 +275,7 @@ chain_wake(struct link *l)
 	if (c->q != Q_NONE && !c->answered && c->at < c->n_links) {
 		if (&c->links[c->at] == l)
 			step(c);
-		else if (c->q == Q_MESSAGE && l->asked)
+		else if (c->q == Q_MESSAGE && (l->asked || l->replays > 0))
 			(void)link_ask(l); /* its body goes on meanwhile */
 	}
 	if (c->q != Q_NONE && c->answered)
@@ -291,6 +293,22 @@ on_defer(evutil_socket_t fd, short what, void *arg)
 		fire(c);
 }
 
+/* question_ms - the whole chain's time for one question; where the settings do
+ * not say, a milter given longer by its own gets it */
+static uint64_t
+question_ms(const struct chain *c)
+{
+	uint64_t ms = CHAIN_TOTAL_MS;
+	size_t i;
+
+	if (c->settings->limits.chain_ms > 0)
+		return (c->settings->limits.chain_ms);
+	for (i = 0; i < c->n_links; i++)
+		if (c->links[i].conf->message_ms > ms)
+			ms = c->links[i].conf->message_ms;
+	return (ms);
+}
+
 /* begin - a question from the receiver */
 static void
 begin(struct chain *c, enum question q, chain_done_fn *done, void *arg)
@@ -303,8 +321,11 @@ begin(struct chain *c, enum question q, chain_done_fn *done, void *arg)
 	c->arg = arg;
 	c->at = 0;
 	c->answered = false;
+	c->by_us = now_us() + question_ms(c) * 1000;
 	for (i = 0; i < c->n_links; i++) {
-		c->links[i].asked = false;
+		c->links[i].asked = c->links[i].rcpt_put = false;
+		c->links[i].rcpt_skip = false;
+		c->links[i].by_us = 0;
 		outcome_clear(&c->links[i].now);
 	}
 	if (c->session.kind != OUT_NONE)
@@ -371,6 +392,8 @@ link_init(struct chain *c, struct link *l, size_t milter)
 	    (!l->authoriser && skipped_by_rule(p, milter, c->facts));
 	if (!l->skipped && l->mode != MODE_OFF)
 		l->state->sessions++;
+	c->keep |=
+	    !l->skipped && l->conf->n_endpoints > 1 && !l->conf->no_replay;
 	return (true);
 }
 
@@ -432,6 +455,8 @@ chain_free(struct chain **cp)
 		outcome_clear(&l->now);
 		record_clear(l);
 		free(l->why);
+		free(l->fault);
+		free(l->heard);
 	}
 	free(c->links);
 	free_mail(c);
@@ -441,6 +466,7 @@ chain_free(struct chain **cp)
 	free(c->ans_reply);
 	free(c->summary);
 	view_fini(&c->view);
+	replay_clear(c);
 	if (c->defer != NULL)
 		event_free(c->defer);
 	settings_unref(&c->settings);
@@ -537,7 +563,6 @@ void
 chain_message(struct chain *c, struct message *m, struct envelope *env,
     chain_done_fn *done, void *arg)
 {
-	uint64_t total = CHAIN_TOTAL_MS;
 	size_t i;
 
 	c->msg = m;
@@ -551,11 +576,6 @@ chain_message(struct chain *c, struct message *m, struct envelope *env,
 			    "554 5.6.0 Header field too long", done, arg);
 			return;
 		}
-	/* A milter given longer by its own setting gets it. */
-	for (i = 0; i < c->n_links; i++)
-		if (c->links[i].conf->message_ms > total)
-			total = c->links[i].conf->message_ms;
-	c->content_us = now_us() + total * 1000;
 	begin(c, Q_MESSAGE, done, arg);
 }
 

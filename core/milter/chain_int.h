@@ -2,11 +2,14 @@
 #ifndef CORE_MILTER_CHAIN_INT_H
 #define CORE_MILTER_CHAIN_INT_H
 
+#include "core/milter/breaker.h"
 #include "core/milter/chain.h"
 #include "milter-sdk/base/milter.h"
 
 #include <event2/event.h>
+#include <openssl/types.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /*
  * Inside the chain engine.
@@ -36,7 +39,7 @@ enum {
 	LINK_NOTES_MAX = 64,        /* edits noted for the record */
 	NOTE_TEXT = 200,            /* bytes of each text in the record */
 	CONN_OUT_HIGH = 256 << 10,  /* bytes queued before body waits */
-	CHAIN_TOTAL_MS = 300 * 1000 /* content phase, the whole chain */
+	CHAIN_TOTAL_MS = 300 * 1000 /* one question, the whole chain */
 };
 
 enum question {
@@ -50,9 +53,26 @@ enum question {
 	Q_UNKNOWN
 };
 
+/* An endpoint's run-time state, found by its text; as its milter's. */
+struct estate {
+	struct estate *next;
+	struct mstate *milter;
+	char *text;
+	struct breaker breaker;
+	unsigned busy;     /* connections that sessions have */
+	struct conn *idle; /* pooled connections, the last used first */
+	unsigned n_idle;
+	struct conn *probe;         /* a handshake under way, no session's */
+	uint64_t health_us, warm_us; /* when the next may begin */
+	uint64_t connects, reused, failures, ejections, probes, probe_failures;
+	uint64_t replays; /* to it */
+};
+
 /* A milter's run-time state; lives as long as the engine. */
 struct mstate {
 	struct mstate *next;
+	struct estate *endpoints;
+	size_t turn; /* of the next connection, for round robin */
 	char *name;
 	bool present; /* in the current settings */
 	bool has_override;
@@ -60,9 +80,19 @@ struct mstate {
 	uint64_t sessions, calls, failures, fail_opens, dropped;
 	uint64_t accepts, rejects, tempfails, discards, quarantines, shutdowns;
 	uint64_t answers, total_us, max_us; /* latency of stages */
-	uint64_t connects, reused;
-	struct conn *idle; /* pooled connections, the last used first */
-	unsigned n_idle;
+	uint64_t connects, reused, failovers, replays, unlike;
+};
+
+struct tls { /* keys of a milter's block, read before the sandbox closes */
+	struct tls *next;
+	char *name; /* the paths */
+	SSL_CTX *ctx;
+};
+
+struct user { /* who may have made a unix socket: a name and its number */
+	struct user *next;
+	char *name;
+	uid_t uid;
 };
 
 struct host { /* a name that an endpoint uses */
@@ -77,18 +107,23 @@ struct engine {
 	struct settings *settings;
 	struct mstate *milters;
 	struct host *hosts;
+	struct tls *tls;
+	struct user *users;
 	void (*alarm)(void *, const char *, const char *);
 	void *alarm_arg;
 	unsigned n_idle; /* of all milters */
 	struct event *pool_tick;
+	struct event *probe_timer;
 };
 
-enum conn_phase { CONN_CONNECTING, CONN_NEGOTIATING, CONN_READY };
+enum conn_phase { CONN_CONNECTING, CONN_TLS, CONN_NEGOTIATING, CONN_READY };
 
 struct conn {
 	struct engine *engine;
-	struct link *link;   /* NULL in the pool */
-	struct mstate *pool; /* whose idle connection it is, or NULL */
+	struct link *link; /* NULL in the pool, and of a probe */
+	struct estate *es;
+	const struct milter_conf *conf; /* of the link, else of the engine */
+	bool pooled;                    /* in es->idle */
 	struct conn *next_idle;
 	uint64_t idle_us; /* in the pool since */
 	bool at_end;      /* the last command was E, answered "continue" */
@@ -98,6 +133,8 @@ struct conn {
 	int fd;
 	bool inet;
 	enum conn_phase phase;
+	SSL *ssl;      /* or NULL */
+	char why[160]; /* of the last call that failed with EPROTO */
 	struct event *ev_read, *ev_write, *timer;
 	struct buf in, out;
 	size_t out_off;
@@ -160,7 +197,21 @@ struct link {
 	bool skipped; /* by a rule, or draining when we began */
 	bool authoriser;
 	struct conn *conn;
-	size_t endpoint; /* the one to try next */
+	unsigned conns;  /* so many before it */
+	size_t endpoint; /* of conn, or the last tried */
+	uint32_t tried;  /* endpoints (bits) that failed for this message */
+	char *fault;     /* what the last of them did */
+
+	/* what was answered, for a replay elsewhere */
+	bool told_connect, told_mail; /* "continue", in this message's time */
+	unsigned told_helo;           /* serial of the HELO likewise */
+	struct heard *heard;          /* to chain.shown, one each */
+	size_t heard_cap;
+	bool rcpt_put, rcpt_skip; /* of the RCPT in hand */
+	uint32_t first_actions;   /* negotiated with the first endpoint */
+	bool no_replay;           /* what came before is not known */
+	unsigned replays;         /* of this message */
+	size_t replay_at;         /* the next of shown to be answered again */
 
 	/* the session, on this connection */
 	bool sent_connect;
@@ -183,6 +234,7 @@ struct link {
 	/* the question in hand */
 	bool asked;
 	struct outcome now; /* what it answered */
+	uint64_t by_us;     /* its time for the question, replays and all */
 	struct expect expect[LINK_EXPECT_MAX];
 	size_t n_expect;
 	unsigned progress; /* that came since the question */
@@ -206,6 +258,22 @@ struct link {
 	size_t n_edits;          /* made, noted or not */
 	enum outcome_kind final; /* for the summary */
 	uint64_t final_us;
+};
+
+/* A recipient that milters were asked about, and what each said: kept while
+ * one of them has another endpoint to go to. */
+struct shown {
+	char *rcpt, *refused;
+	char **args;
+	size_t n_args;
+	struct route *route; /* owned, or NULL */
+};
+
+struct heard {
+	bool put;     /* it was shown */
+	bool skip;    /* answered "no more of these" */
+	uint8_t kind; /* enum outcome_kind; OUT_NONE: no answer was due */
+	uint16_t code;
 };
 
 /* The message as the next milter sees it.  Parts not owned are borrowed from
@@ -263,10 +331,13 @@ struct chain {
 	const char *refused;
 	const char *line;
 	unsigned n_rcpts; /* accepted so far, for {nrcpts} */
+	bool keep;        /* some link may be replayed elsewhere */
+	struct shown *shown;
+	size_t n_shown, shown_cap;
 	struct message *msg;
 	struct envelope *env;
 	struct view view;
-	uint64_t content_us; /* end of the whole chain's time */
+	uint64_t by_us; /* end of the whole chain's time for the question */
 
 	char *summary;
 };
@@ -283,25 +354,82 @@ const struct host *engine_host(
     const struct engine *, const char *name, bool want_v6);
 void engine_alarm(struct engine *, const char *milter, const char *why);
 
-/* conn.c */
-int conn_get(struct link *);  /* from the pool or new; 0 or -1 */
-void conn_put(struct link *); /* into the pool, or QUIT and close */
+/* choose.c: which endpoint, and what becomes of it */
+struct estate *endpoint_state(struct mstate *, const char *text);
+int endpoint_choose(struct link *); /* its index, or -1: none is left */
+/* endpoint_fault - it failed this link: not again for this message */
+void endpoint_fault(struct link *, size_t endpoint, const char *why);
+void endpoint_failed(
+    struct engine *, const struct milter_conf *, struct estate *);
+void endpoint_verdict(struct conn *);   /* it has finished a message */
+void endpoint_handshake(struct conn *); /* it has negotiated */
+int endpoint_stats(
+    const struct milter_conf *, struct mstate *, struct buf *);
+
+/* dial.c: sockets up to the negotiation */
+struct conn *conn_new(struct engine *, const struct milter_conf *,
+    struct mstate *, size_t endpoint);
+int conn_dial(struct conn *); /* 0 under way or done, -1 with errno */
+int conn_dialled(struct conn *); /* the socket says that it is connected */
+int conn_offer(struct conn *);
+void conn_attach(struct conn *, struct link *);
+void conn_detach(struct conn *); /* no session's any more */
 void conn_free(struct conn *);
-/* conn_again - a pooled connection broke at its first command: begin anew; */
-/* false: what was said cannot be repeated */
+/* engine_reachable - is there an address for it? */
+bool engine_reachable(const struct engine *, const struct endpoint *);
+
+/* conn.c */
+void conn_on_read(evutil_socket_t, short, void *);
+void conn_on_write(evutil_socket_t, short, void *);
+void conn_on_timer(evutil_socket_t, short, void *);
+int conn_get(struct link *);  /* from the pool or new; 0 or -1 */
+int conn_next(struct link *); /* likewise, another endpoint's */
+void conn_put(struct link *); /* into the pool, or QUIT and close */
+/* conn_again - a pooled connection broke at its first command: begin anew;
+ * false: what was said cannot be repeated */
 bool conn_again(struct link *);
 void conn_drop(struct link *); /* close without a word */
 int conn_flush(struct conn *);
 void conn_arm(struct conn *);  /* (re)start the timer */
 void conn_idle(struct conn *); /* nothing is due: free buffers */
 bool conn_ready(const struct link *);
+void conn_say_quit(struct conn *);
+
+/* tls.c */
+void tls_load(struct engine *); /* keys that the settings name */
+void tls_free(struct engine *);
+int tls_begin(struct conn *);
+int tls_step(struct conn *); /* 1 done, 0 waits, -1 with errno */
+/* conn_recv, conn_send - as recv() and send(), in the clear or not */
+ssize_t conn_recv(struct conn *, void *, size_t);
+ssize_t conn_send(struct conn *, const void *, size_t);
+bool conn_pending(const struct conn *); /* bytes read and not yet taken */
 
 /* pool.c: connections that outlive a session */
 int pool_init(struct engine *);
-bool pool_get(struct link *); /* l->conn is ready */
+bool pool_get(struct link *, struct estate *); /* l->conn is ready */
 bool pool_put(struct link *); /* the pool has it; l->conn is untouched */
+bool pool_add(struct conn *); /* one that nobody has used */
 void pool_lost(struct conn *);
 void pool_clear(struct engine *, struct mstate *);
+
+/* probe.c: handshakes of the engine's own, for health and the warm pool */
+int probe_init(struct engine *);
+void probe_arm(struct engine *); /* something may be due earlier now */
+void probe_ready(struct conn *);
+void probe_failed(struct conn *, const char *why);
+void probe_clear(struct engine *, struct mstate *);
+
+/* replay.c: the session and message told again, to another endpoint */
+/* replay - its endpoint failed it; false: there is no other, the link fails.
+ * fault: the endpoint's own. */
+bool replay(struct link *, bool fault, const char *why);
+bool replay_possible(const struct link *); /* with what is negotiated now? */
+int replay_put(struct link *);             /* recipients shown before */
+/* replay_same - 1 as the first time, nothing to do; 0 new; -1 unlike */
+int replay_same(struct link *, char cmd, const struct outcome *, bool skip);
+void replay_note(struct chain *); /* the RCPT in hand is answered */
+void replay_clear(struct chain *);
 
 /* negotiate.c */
 int negotiate_offer(struct conn *);
@@ -325,6 +453,9 @@ void link_abort(struct link *);
 void link_fail(struct link *, bool poison, const char *fmt, ...)
     __attribute__((__format__(printf, 3, 4)));
 int put_missing(struct link *); /* CONNECT, HELO, MAIL as needed */
+int put_rcpt_again(struct link *, const struct shown *);
+/* link_forget - nothing of the message has been said to anybody */
+void link_forget(struct link *);
 
 /* content.c */
 int content_begin(struct link *);

@@ -12,46 +12,18 @@
 
 #include "core/milter/chain_int.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 enum {
 	READ_ONCE = 64 << 10,
-	OUT_MAX = 64 << 20,  /* a header as large as allowed fits */
-	RETRY_US = 20 * 1000 /* a UNIX socket whose backlog is full */
+	RETRY_US = 20 * 1000 /* a milter of ours that is being started */
 };
-
-static void on_read(evutil_socket_t, short, void *);
-static void on_write(evutil_socket_t, short, void *);
-static void on_timer(evutil_socket_t, short, void *);
-static int conn_start(struct link *);
-
-void
-conn_free(struct conn *c)
-{
-	size_t i;
-
-	if (c->ev_read != NULL)
-		event_free(c->ev_read);
-	if (c->ev_write != NULL)
-		event_free(c->ev_write);
-	if (c->timer != NULL)
-		event_free(c->timer);
-	if (c->fd != -1)
-		(void)close(c->fd);
-	for (i = 0; i < MILTER_STAGES; i++)
-		free(c->lists[i]);
-	buf_fini(&c->in);
-	buf_fini(&c->out);
-	free(c);
-}
 
 /* forget - the link has no connection, so nothing was said on it */
 static void
@@ -85,10 +57,16 @@ conn_put(struct link *l)
 		forget(l);
 		return;
 	}
-	if (c != NULL && c->phase == CONN_READY &&
-	    milter_put(&c->out, MILTER_QUIT, NULL, 0) == 0)
-		(void)conn_flush(c);
+	if (c != NULL && c->phase == CONN_READY)
+		conn_say_quit(c);
 	conn_drop(l);
+}
+
+void
+conn_say_quit(struct conn *c)
+{
+	if (milter_put(&c->out, MILTER_QUIT, NULL, 0) == 0)
+		(void)conn_flush(c);
 }
 
 bool
@@ -101,7 +79,7 @@ conn_ready(const struct link *l)
 void
 conn_arm(struct conn *c)
 {
-	const struct milter_conf *m = c->link->conf;
+	const struct milter_conf *m = c->conf;
 	uint64_t us, now = now_us();
 	struct timeval tv;
 
@@ -133,8 +111,8 @@ conn_flush(struct conn *c)
 	ssize_t n;
 
 	while (c->out_off < c->out.len) {
-		n = send(c->fd, c->out.data + c->out_off,
-		    c->out.len - c->out_off, MSG_NOSIGNAL);
+		n = conn_send(
+		    c, c->out.data + c->out_off, c->out.len - c->out_off);
 		if (n == -1 && errno == EINTR)
 			continue;
 		if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -151,166 +129,94 @@ conn_flush(struct conn *c)
 	return (0);
 }
 
-static socklen_t
-inet_address(const struct engine *e, const struct endpoint *ep,
-    struct sockaddr_storage *ss)
+/* reason - of the call that has just failed on c (NULL: it could not begin) */
+static const char *
+reason(const struct conn *c)
 {
-	struct sockaddr_in *v4 = (struct sockaddr_in *)ss;
-	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)ss;
-	const struct host *h;
-	bool found = false;
-
-	v4->sin_port = htons(ep->port); /* the same place in both */
-	if (inet_pton(AF_INET, ep->host, &v4->sin_addr) == 1) {
-		v4->sin_family = AF_INET;
-		return (sizeof(*v4));
-	}
-	v6->sin6_addr = in6addr_any;
-	if (inet_pton(AF_INET6, ep->host, &v6->sin6_addr) == 1) {
-		found = true;
-	} else if ((h = engine_host(e, ep->host, false)) != NULL) {
-		v4->sin_family = AF_INET;
-		memcpy(&v4->sin_addr, h->addr, 4);
-		return (sizeof(*v4));
-	} else if ((h = engine_host(e, ep->host, true)) != NULL) {
-		memcpy(&v6->sin6_addr, h->addr, 16);
-		found = true;
-	}
-	v6->sin6_family = AF_INET6;
-	return (found ? sizeof(*v6) : 0);
+	if (errno == EPROTO && c != NULL && c->why[0] != '\0')
+		return (c->why);
+	return (strerror(errno));
 }
 
-static socklen_t
-endpoint_address(const struct engine *e, const struct endpoint *ep,
-    struct sockaddr_storage *ss)
+/* unreached - an endpoint did not come as far as the negotiation's end */
+static void
+unreached(struct link *l, size_t endpoint, const char *what, const char *why)
 {
-	struct sockaddr_un *un = (struct sockaddr_un *)ss;
+	char text[400];
 
-	memset(ss, 0, sizeof(*ss));
-	if (ep->family == ENDPOINT_INET)
-		return (inet_address(e, ep, ss));
-	if (strlen(ep->path) >= sizeof(un->sun_path))
-		return (0);
-	un->sun_family = AF_UNIX;
-	memcpy(un->sun_path, ep->path, strlen(ep->path) + 1);
-	return (sizeof(*un));
+	(void)snprintf(text, sizeof(text), "%s: %s: %s", what,
+	    l->conf->endpoints[endpoint].text, why);
+	endpoint_fault(l, endpoint, text);
+}
+
+/* move_on - say that another endpoint takes the place of the one that failed */
+static void
+move_on(struct link *l)
+{
+	const struct chain *c = l->chain;
+	char quoted[512];
+
+	l->state->failovers++;
+	log_warning("%s: milter=%s: %s; next endpoint=%s",
+	    c->id[0] != '\0' ? c->id : "NOQUEUE", l->conf->name,
+	    log_quote(
+	        quoted, sizeof(quoted), l->fault != NULL ? l->fault : "failed"),
+	    l->conf->endpoints[l->endpoint].text);
 }
 
 static int
-offer(struct conn *c)
+begin(struct link *l, size_t endpoint)
 {
-	c->phase = CONN_NEGOTIATING;
-	if (negotiate_offer(c) == -1 || conn_flush(c) == -1 ||
-	    event_add(c->ev_read, NULL) == -1)
+	struct conn *c =
+	    conn_new(l->chain->engine, l->conf, l->state, endpoint);
+	uint64_t by_us = now_us() + l->conf->connect_ms * 1000;
+
+	if (c == NULL)
 		return (-1);
+	conn_attach(c, l);
+	if (l->by_us != 0 && l->by_us < by_us)
+		by_us = l->by_us;
+	c->deadline_us = by_us;
 	conn_arm(c);
-	return (0);
+	return (conn_dial(c));
 }
 
-/* try_connect - 0 under way or done, -1 with errno */
+/* conn_start - the best endpoint that is left, from its pool or new; -1 when
+ * there is none */
 static int
-try_connect(struct conn *c)
+conn_start(struct link *l, bool next)
 {
-	struct link *l = c->link;
-	struct sockaddr_storage ss;
-	socklen_t len;
-	struct timeval tv = { 0, RETRY_US };
+	struct estate *es;
+	int i;
 
-	len = endpoint_address(
-	    l->chain->engine, &l->conf->endpoints[c->endpoint], &ss);
-	if (len == 0) {
-		errno = EADDRNOTAVAIL;
-		return (-1);
-	}
-	if (connect(c->fd, (struct sockaddr *)&ss, len) == 0)
-		return (offer(c));
-	if (errno == EINPROGRESS)
-		return (event_add(c->ev_write, NULL));
-	/* A UNIX socket says so when its queue is full: look again soon.  A
-	 * timeout on the write event would do as well, but that one may fire
-	 * at once for an unconnected socket.  Likewise when a milter of ours
-	 * has no socket: it is being started. */
-	if (!c->inet &&
-	    (errno == EAGAIN ||
-	        (l->conf->run != NULL &&
-	            (errno == ENOENT || errno == ECONNREFUSED))))
-		return (event_add(c->timer, &tv));
-	return (-1);
-}
-
-static struct conn *
-conn_new(struct link *l, size_t endpoint)
-{
-	const struct endpoint *ep = &l->conf->endpoints[endpoint];
-	struct event_base *base = l->chain->engine->base;
-	struct conn *c;
-	int domain, one = 1;
-
-	if ((c = calloc(1, sizeof(*c))) == NULL)
-		return (NULL);
-	c->engine = l->chain->engine;
-	c->link = l;
-	c->endpoint = endpoint;
-	l->state->connects++;
-	c->inet = ep->family == ENDPOINT_INET;
-	c->in.max = MILTER_PAYLOAD_MAX + MILTER_HDR + READ_ONCE;
-	c->out.max = OUT_MAX;
-	domain = AF_UNIX;
-	if (c->inet) {
-		struct sockaddr_storage ss;
-
-		domain = AF_INET;
-		if (endpoint_address(l->chain->engine, ep, &ss) != 0)
-			domain = ss.ss_family;
-	}
-	c->fd = socket(domain, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (c->fd == -1)
-		goto fail;
-	if (c->inet)
-		(void)setsockopt(
-		    c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	c->ev_read = event_new(base, c->fd, EV_READ | EV_PERSIST, on_read, c);
-	c->ev_write = event_new(base, c->fd, EV_WRITE, on_write, c);
-	c->timer = event_new(base, -1, 0, on_timer, c);
-	if (c->ev_read == NULL || c->ev_write == NULL || c->timer == NULL)
-		goto fail;
-	return (c);
-
-fail:
-	conn_free(c);
-	return (NULL);
-}
-
-/* conn_start - connect to l->endpoint or one after it; -1 when none is left */
-static int
-conn_start(struct link *l)
-{
-	const char *text = "no endpoint";
-	int saved = 0;
-
-	for (; l->endpoint < l->conf->n_endpoints; l->endpoint++) {
-		text = l->conf->endpoints[l->endpoint].text;
-		if ((l->conn = conn_new(l, l->endpoint)) != NULL) {
-			l->conn->deadline_us =
-			    now_us() + l->conf->connect_ms * 1000;
-			conn_arm(l->conn);
-			if (try_connect(l->conn) == 0)
-				return (0);
-		}
-		saved = errno;
+	while ((i = endpoint_choose(l)) != -1) {
+		l->endpoint = (size_t)i;
+		if (next)
+			move_on(l);
+		next = true;
+		es = endpoint_state(l->state, l->conf->endpoints[i].text);
+		if (es != NULL && pool_get(l, es))
+			return (0);
+		if (begin(l, (size_t)i) == 0)
+			return (0);
+		unreached(l, (size_t)i, "connect", reason(l->conn));
 		conn_drop(l);
 	}
-	link_fail(l, false, "connect: %s: %s", text, strerror(saved));
+	link_fail(l, false, "%s",
+	    l->fault != NULL ? l->fault : "all endpoints are ejected");
 	return (-1);
 }
 
 int
 conn_get(struct link *l)
 {
-	l->endpoint = 0;
-	if (pool_get(l))
-		return (0);
-	return (conn_start(l));
+	return (conn_start(l, false));
+}
+
+int
+conn_next(struct link *l)
+{
+	return (conn_start(l, true));
 }
 
 /* try_again - a milter of ours that ended as we came is being started: another
@@ -319,12 +225,15 @@ static bool
 try_again(struct link *l, size_t endpoint, uint64_t deadline_us)
 {
 	struct timeval tv = { 0, RETRY_US };
+	struct conn *c;
 
 	if (l->conf->run == NULL || now_us() >= deadline_us ||
-	    (l->conn = conn_new(l, endpoint)) == NULL)
+	    (c = conn_new(l->chain->engine, l->conf, l->state, endpoint)) ==
+	        NULL)
 		return (false);
-	l->conn->deadline_us = deadline_us;
-	if (event_add(l->conn->timer, &tv) == 0)
+	conn_attach(c, l);
+	c->deadline_us = deadline_us;
+	if (event_add(c->timer, &tv) == 0)
 		return (true);
 	conn_drop(l);
 	return (false);
@@ -341,49 +250,75 @@ conn_again(struct link *l)
 		return (false);
 	conn_drop(l);
 	pool_clear(l->chain->engine, l->state); /* from the same time */
-	l->asked = l->sent_mail = l->sent_data = l->sent_body = false;
-	l->rcpts = 0;
-	l->endpoint = 0;
-	(void)conn_start(l);
+	link_forget(l);
+	(void)conn_start(l, false);
 	return (true);
 }
 
+/* lost_early - before the negotiation's end: nothing was said to it yet */
+static void
+lost_early(struct conn *c, const char *why)
+{
+	struct link *l = c->link;
+	size_t at = c->endpoint;
+	uint64_t deadline_us = c->deadline_us;
+	const char *what =
+	    c->phase == CONN_NEGOTIATING ? "negotiate" : "connect";
+	char text[200];
+
+	(void)snprintf(text, sizeof(text), "%s", why); /* may be c's */
+	conn_drop(l);
+	if (try_again(l, at, deadline_us))
+		return;
+	unreached(l, at, what, text);
+	(void)conn_start(l, true);
+}
+
 /* lost - the peer is gone or took too long: the next endpoint while nothing was
- * said, nothing at all between messages, else that milter's failure */
+ * said, a replay there if it was, nothing at all between messages, else that
+ * milter's failure */
 static void
 lost(struct conn *c, const char *why)
 {
 	struct link *l = c->link;
 
-	if (c->phase != CONN_READY) {
-		size_t at = c->endpoint;
-		uint64_t deadline_us = c->deadline_us;
-		const char *what =
-		    c->phase == CONN_CONNECTING ? "connect" : "negotiate";
-
+	if (l == NULL)
+		probe_failed(c, why);
+	else if (c->phase != CONN_READY)
+		lost_early(c, why);
+	else if (!link_waits(l) && (!l->open || l->done))
 		conn_drop(l);
-		if (try_again(l, at, deadline_us))
-			return;
-		l->endpoint = at + 1;
-		if (l->endpoint < l->conf->n_endpoints)
-			(void)conn_start(l);
-		else
-			link_fail(l, false, "%s: %s: %s", what,
-			    l->conf->endpoints[at].text, why);
-	} else if (link_waits(l) || (l->open && !l->done)) {
-		if (!conn_again(l))
-			link_fail(l, false, "%s", why);
-	} else
-		conn_drop(l);
+	else if (!conn_again(l) && !replay(l, true, why))
+		link_fail(l, false, "%s", why);
 }
 
-/* take_packets - hand on every whole packet; false when c is gone */
+/* negotiated - the answer to our offer */
+static void
+negotiated(struct conn *c, const struct milter_packet *pkt)
+{
+	const char *why;
+
+	if (negotiate_answer(c, pkt, &why) == 0) {
+		c->phase = CONN_READY;
+		conn_idle(c);
+		endpoint_handshake(c);
+		if (c->link == NULL)
+			probe_ready(c);
+	} else if (c->link == NULL) {
+		probe_failed(c, why);
+	} else {
+		link_fail(c->link, true, "negotiate: %s", why);
+	}
+}
+
+/* take_packets - hand on every whole packet; false when c is gone, or no
+ * session's */
 static bool
 take_packets(struct conn *c)
 {
 	struct link *l = c->link;
+	unsigned conns = l != NULL ? l->conns : 0;
 	struct milter_packet pkt;
-	const char *why;
 	size_t off = 0;
 	long n;
 
@@ -391,18 +326,19 @@ take_packets(struct conn *c)
 	            MILTER_PAYLOAD_MAX, &pkt)) > 0) {
 		off += (size_t)n;
 		c->heard = true;
-		if (c->phase == CONN_READY) {
+		if (c->phase == CONN_READY)
 			link_packet(l, &pkt);
-		} else if (negotiate_answer(c, &pkt, &why) == 0) {
-			c->phase = CONN_READY;
-			conn_idle(c);
-		} else {
-			link_fail(l, true, "negotiate: %s", why);
-		}
-		if (l->conn != c)
+		else
+			negotiated(c, &pkt);
+		/* The next one may have come to lie where c was. */
+		if (l == NULL || l->conn != c || l->conns != conns)
 			return (false);
 	}
 	if (n == -1) {
+		if (l == NULL) {
+			probe_failed(c, "bad packet");
+			return (false);
+		}
 		link_fail(l, true, "bad packet: %s", strerror(errno));
 		return (false);
 	}
@@ -413,62 +349,112 @@ take_packets(struct conn *c)
 	return (true);
 }
 
-static void
-on_read(evutil_socket_t fd, short what, void *arg)
+/* take - read once and hand on; false when c is not to be read again */
+static bool
+take(struct conn *c)
 {
 	static char room[READ_ONCE];
-	struct conn *c = arg;
 	struct link *l = c->link;
-	ssize_t n;
+	ssize_t n = conn_recv(c, room, sizeof(room));
 
-	(void)what;
-	n = recv(fd, room, sizeof(room), 0);
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (l == NULL) { /* idle: its end, or words nobody asked for */
+		return (false);
+	if (c->pooled) { /* idle: its end, or words nobody asked for */
 		pool_lost(c);
-		return;
+		return (false);
 	}
-	if (n <= 0)
-		lost(c, n == 0 ? "closed the connection" : strerror(errno));
-	else if (buf_add(&c->in, room, (size_t)n) == -1)
+	if (n > 0 && buf_add(&c->in, room, (size_t)n) == 0)
+		return (take_packets(c));
+	if (n > 0 && l != NULL)
 		link_fail(l, true, "reply: %s", strerror(errno));
 	else
-		(void)take_packets(c);
-	chain_wake(l);
+		lost(c, n == 0 ? "closed the connection" : reason(c));
+	return (false);
 }
 
-static void
-on_write(evutil_socket_t fd, short what, void *arg)
+void
+conn_on_read(evutil_socket_t fd, short what, void *arg)
 {
 	struct conn *c = arg;
 	struct link *l = c->link;
+
+	(void)fd;
+	(void)what;
+	if (c->phase == CONN_TLS) {
+		int r = tls_step(c);
+
+		if (r == -1 || (r == 1 && conn_offer(c) == -1))
+			lost(c, reason(c));
+	} else {
+		while (take(c) && conn_pending(c))
+			;
+	}
+	if (l != NULL)
+		chain_wake(l);
+}
+
+/* connected - or not: the socket knows */
+static int
+connected(struct conn *c)
+{
 	int err = 0;
 	socklen_t len = sizeof(err);
 
+	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &len) == -1)
+		return (-1);
+	if (err != 0) {
+		errno = err;
+		return (-1);
+	}
+	return (conn_dialled(c));
+}
+
+void
+conn_on_write(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn *c = arg;
+	struct link *l = c->link;
+	int r;
+
+	(void)fd;
 	(void)what;
-	if (l == NULL) {
+	if (c->pooled) {
 		if (conn_flush(c) == -1)
 			pool_lost(c);
 		return;
 	}
-	if (c->phase == CONN_CONNECTING) {
-		if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == -1)
-			err = errno;
-		if (err != 0)
-			lost(c, strerror(err));
-		else if (offer(c) == -1)
-			lost(c, strerror(errno));
-	} else if (conn_flush(c) == -1) {
-		lost(c, strerror(errno));
-	} else if (link_waits(l) || c->phase != CONN_READY) {
+	if (c->phase == CONN_CONNECTING)
+		r = connected(c);
+	else if (c->phase == CONN_TLS)
+		r = (r = tls_step(c)) == 1 ? conn_offer(c) : r;
+	else
+		r = conn_flush(c);
+	if (r == -1)
+		lost(c, reason(c));
+	else if (l != NULL && c->phase >= CONN_NEGOTIATING &&
+	    (link_waits(l) || c->phase != CONN_READY))
 		conn_arm(c); /* the peer reads: that is progress */
-	}
-	chain_wake(l);
+	if (l != NULL)
+		chain_wake(l);
 }
 
+/* no_answer - out of time: elsewhere if there is some left for the question */
 static void
-on_timer(evutil_socket_t fd, short what, void *arg)
+no_answer(struct conn *c)
+{
+	struct link *l = c->link;
+	char why[80];
+	bool all = c->deadline_us != 0 && now_us() >= c->deadline_us;
+
+	(void)snprintf(why, sizeof(why), "no answer to %c: %s",
+	    l->expect[0].cmd,
+	    all ? "out of time for the message" : "out of time");
+	if (!replay(l, true, why))
+		link_fail(l, false, "%s", why);
+}
+
+void
+conn_on_timer(evutil_socket_t fd, short what, void *arg)
 {
 	struct conn *c = arg;
 	struct link *l = c->link;
@@ -477,15 +463,13 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (c->phase == CONN_CONNECTING && !c->inet &&
 	    now_us() < c->deadline_us) {
-		if (try_connect(c) == -1)
-			lost(c, strerror(errno));
-	} else if (c->phase == CONN_READY && l->n_expect > 0) {
-		link_fail(l, false, "no answer to %c: %s", l->expect[0].cmd,
-		    c->deadline_us != 0 && now_us() >= c->deadline_us
-		        ? "out of time for the message"
-		        : "out of time");
+		if (conn_dial(c) == -1)
+			lost(c, reason(c));
+	} else if (c->phase == CONN_READY && l != NULL && l->n_expect > 0) {
+		no_answer(c);
 	} else {
 		lost(c, "out of time");
 	}
-	chain_wake(l);
+	if (l != NULL)
+		chain_wake(l);
 }

@@ -107,17 +107,14 @@ put_header(struct link *l)
 int
 content_begin(struct link *l)
 {
-	struct chain *c = l->chain;
 	uint32_t protocol = l->conn->opts.protocol;
-	uint64_t deadline = now_us() + l->conf->message_ms * 1000;
 
 	/* libmilter would silently ignore all that follows */
 	if (l->rcpts == 0 && (protocol & MILTER_NO_RCPT) == 0) {
 		errno = EPROTO;
 		return (-1);
 	}
-	l->conn->deadline_us =
-	    deadline < c->content_us ? deadline : c->content_us;
+	l->conn->deadline_us = l->by_us;
 	if (!l->sent_data && l->conn->opts.version >= 4 &&
 	    put_simple(l, MILTER_DATA, MILTER_NO_DATA, MILTER_NR_DATA) == -1)
 		return (-1);

@@ -13,6 +13,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +172,64 @@ warn_unknown(const struct engine *e)
 }
 
 static void
+read_user(struct engine *e, const char *name)
+{
+	const struct passwd *pw;
+	struct user *u;
+	char *end;
+	unsigned long uid;
+
+	for (u = e->users; u != NULL; u = u->next)
+		if (strcmp(u->name, name) == 0)
+			return;
+	errno = 0;
+	uid = strtoul(name, &end, 10);
+	if (name[0] < '0' || name[0] > '9' || *end != '\0' || errno != 0 ||
+	    uid >= UINT32_MAX) {
+		if ((pw = getpwnam(name)) == NULL) {
+			log_err("milter: peer %s: no such user known: give a "
+			        "number, or a user that exists at start",
+			    name);
+			return;
+		}
+		uid = pw->pw_uid;
+	}
+	if ((u = calloc(1, sizeof(*u))) == NULL ||
+	    (u->name = strdup(name)) == NULL) {
+		free(u);
+		return;
+	}
+	u->uid = (uid_t)uid;
+	u->next = e->users;
+	e->users = u;
+}
+
+/* read_users - those that `peer` names.  As with hosts: what is not known when
+ * the sandbox closes stays so, and nobody is taken for it. */
+static void
+read_users(struct engine *e)
+{
+	const struct settings *s = e->settings;
+	size_t i, k;
+
+	for (i = 0; i < s->n_milters; i++)
+		for (k = 0; k < s->milters[i].n_peers; k++)
+			read_user(e, s->milters[i].peers[k]);
+}
+
+static void
+free_users(struct engine *e)
+{
+	struct user *u;
+
+	while ((u = e->users) != NULL) {
+		e->users = u->next;
+		free(u->name);
+		free(u);
+	}
+}
+
+static void
 adopt(struct engine *e)
 {
 	struct mstate *m;
@@ -182,7 +241,10 @@ adopt(struct engine *e)
 		if ((m = engine_state(e, e->settings->milters[i].name)) != NULL)
 			m->present = true;
 	read_hosts(e);
+	read_users(e);
+	tls_load(e);
 	warn_unknown(e);
+	probe_arm(e);
 }
 
 struct engine *
@@ -194,12 +256,28 @@ engine_new(struct event_base *base, struct settings *s)
 		return (NULL);
 	e->base = base;
 	e->settings = settings_ref(s);
-	if (pool_init(e) == -1) {
+	if (pool_init(e) == -1 || probe_init(e) == -1) {
 		engine_free(&e);
 		return (NULL);
 	}
 	adopt(e);
 	return (e);
+}
+
+static void
+free_milter(struct engine *e, struct mstate *m)
+{
+	struct estate *es;
+
+	pool_clear(e, m);
+	probe_clear(e, m);
+	while ((es = m->endpoints) != NULL) {
+		m->endpoints = es->next;
+		free(es->text);
+		free(es);
+	}
+	free(m->name);
+	free(m);
 }
 
 /* engine_free - after the last chain is gone */
@@ -212,13 +290,16 @@ engine_free(struct engine **ep)
 	if (e == NULL)
 		return;
 	*ep = NULL;
+	if (e->probe_timer != NULL)
+		event_free(e->probe_timer);
+	e->probe_timer = NULL;
 	while ((m = e->milters) != NULL) {
 		e->milters = m->next;
-		pool_clear(e, m);
-		free(m->name);
-		free(m);
+		free_milter(e, m);
 	}
 	free_hosts(e);
+	free_users(e);
+	tls_free(e);
 	if (e->pool_tick != NULL)
 		event_free(e->pool_tick);
 	settings_unref(&e->settings);
@@ -231,8 +312,10 @@ engine_reload(struct engine *e, struct settings *s)
 	struct settings *old = e->settings;
 	struct mstate *m;
 
-	for (m = e->milters; m != NULL; m = m->next)
+	for (m = e->milters; m != NULL; m = m->next) {
 		pool_clear(e, m);
+		probe_clear(e, m);
+	}
 	e->settings = settings_ref(s);
 	adopt(e);
 	settings_unref(&old);
@@ -247,8 +330,11 @@ engine_mode(struct engine *e, const char *milter, enum milter_mode mode)
 		if (m->present && strcmp(m->name, milter) == 0) {
 			m->has_override = true;
 			m->override = mode;
-			if (mode == MODE_OFF || mode == MODE_DRAIN)
+			if (mode == MODE_OFF || mode == MODE_DRAIN) {
 				pool_clear(e, m);
+				probe_clear(e, m);
+			}
+			probe_arm(e);
 			return (0);
 		}
 	errno = ENOENT;
@@ -275,7 +361,7 @@ engine_alarm(struct engine *e, const char *milter, const char *why)
 }
 
 static int
-put_state(const struct mstate *m, const struct milter_conf *conf, struct buf *b)
+put_state(struct mstate *m, const struct milter_conf *conf, struct buf *b)
 {
 	static const char *const modes[] = { "enforce", "shadow", "off",
 		"drain" };
@@ -296,6 +382,9 @@ put_state(const struct mstate *m, const struct milter_conf *conf, struct buf *b)
 		{ "dropped_edits", m->dropped },
 		{ "connects", m->connects },
 		{ "reused", m->reused },
+		{ "failovers", m->failovers },
+		{ "replays", m->replays },
+		{ "replays_unlike", m->unlike },
 		{ "answers", m->answers },
 		{ "latency_us", m->answers > 0 ? m->total_us / m->answers : 0 },
 		{ "latency_max_us", m->max_us },
@@ -309,6 +398,8 @@ put_state(const struct mstate *m, const struct milter_conf *conf, struct buf *b)
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		if (json_kv_num(b, rows[i].name, rows[i].value) == -1)
 			return (-1);
+	if (endpoint_stats(conf, m, b) == -1)
+		return (-1);
 	return (buf_add(b, "}", 1));
 }
 

@@ -1,11 +1,15 @@
 noinst_LTLIBRARIES += %D%/libmilterc.la
-%C%_libmilterc_la_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
+%C%_libmilterc_la_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS) $(SSL_CFLAGS)
+%C%_libmilterc_la_LIBADD = $(SSL_LIBS)
 %C%_libmilterc_la_SOURCES = \
 	%D%/chain.h %D%/chain_int.h \
 	%D%/answer.c \
+	%D%/breaker.c %D%/breaker.h \
 	%D%/chain.c \
+	%D%/choose.c \
 	%D%/conn.c \
 	%D%/content.c \
+	%D%/dial.c \
 	%D%/edit_envelope.c \
 	%D%/edit_header.c \
 	%D%/edits.c \
@@ -13,5 +17,8 @@ noinst_LTLIBRARIES += %D%/libmilterc.la
 	%D%/macros.c \
 	%D%/negotiate.c \
 	%D%/pool.c \
+	%D%/probe.c \
 	%D%/record.c \
-	%D%/stage.c
+	%D%/replay.c \
+	%D%/stage.c \
+	%D%/tls.c

@@ -35,7 +35,7 @@ static const char *const defaults[MILTER_STAGES] = {
 	                   "{cert_subject} {cert_issuer} {verify}",
 	[MILTER_AT_MAIL] = "i {auth_type} {auth_authen} {auth_ssf} "
 	                   "{auth_author} {mail_mailer} {mail_host} "
-	                   "{mail_addr}",
+	                   "{mail_addr} {milldam_replay}",
 	[MILTER_AT_RCPT] = "i {rcpt_mailer} {rcpt_host} {rcpt_addr}",
 	[MILTER_AT_DATA] = "i",
 	[MILTER_AT_EOH] = "i",
@@ -365,7 +365,13 @@ macros_put(struct link *l, char cmd)
 		goto out;
 	while (n < MACROS_MAX && names++ < NAMES_MAX &&
 	    next_name(&list, name, wire)) {
-		if ((text = value(c, name, room, sizeof(room))) == NULL)
+		if (strcmp(name, "milldam_replay") == 0)
+			text = l->replays > 0
+			    ? number(room, sizeof(room), l->replays)
+			    : NULL;
+		else
+			text = value(c, name, room, sizeof(room));
+		if (text == NULL)
 			continue;
 		if (add(&set, wire, text) == -1)
 			goto out;

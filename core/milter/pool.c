@@ -29,65 +29,74 @@ static const struct timeval tick = { 1, 0 };
 static void
 take_out(struct engine *e, struct conn *c)
 {
-	struct conn **cp = &c->pool->idle;
+	struct conn **cp = &c->es->idle;
 
 	while (*cp != c)
 		cp = &(*cp)->next_idle;
 	*cp = c->next_idle;
 	c->next_idle = NULL;
-	c->pool->n_idle--;
-	c->pool = NULL;
+	c->es->n_idle--;
+	c->pooled = false;
 	if (--e->n_idle == 0)
 		(void)event_del(e->pool_tick);
-}
-
-static void
-say_quit(struct conn *c)
-{
-	if (milter_put(&c->out, MILTER_QUIT, NULL, 0) == 0)
-		(void)conn_flush(c);
 }
 
 void
 pool_lost(struct conn *c)
 {
-	take_out(c->engine, c);
+	struct engine *e = c->engine;
+
+	take_out(e, c);
 	conn_free(c);
+	probe_arm(e); /* the warm pool may lack one */
 }
 
 void
 pool_clear(struct engine *e, struct mstate *m)
 {
+	struct estate *es;
 	struct conn *c;
 
-	while ((c = m->idle) != NULL) {
+	for (es = m->endpoints; es != NULL; es = es->next)
+		while ((c = es->idle) != NULL) {
+			take_out(e, c);
+			conn_say_quit(c);
+			conn_free(c);
+		}
+}
+
+/* age - one endpoint's: end sessions that nothing has followed, and old
+ * connections */
+static void
+age(struct engine *e, struct estate *es, uint64_t now)
+{
+	struct conn *c, *next;
+
+	for (c = es->idle; c != NULL; c = next) {
+		next = c->next_idle;
+		if (now - c->idle_us >= POOL_IDLE_US)
+			conn_say_quit(c);
+		else if (conn_flush(c) == 0 && c->out.len == 0)
+			continue;
 		take_out(e, c);
-		say_quit(c);
 		conn_free(c);
 	}
 }
 
-/* on_tick - end sessions that nothing has followed, and old connections */
 static void
 on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct engine *e = arg;
 	uint64_t now = now_us();
 	struct mstate *m;
-	struct conn *c, *next;
+	struct estate *es;
 
 	(void)fd;
 	(void)what;
 	for (m = e->milters; m != NULL; m = m->next)
-		for (c = m->idle; c != NULL; c = next) {
-			next = c->next_idle;
-			if (now - c->idle_us >= POOL_IDLE_US)
-				say_quit(c);
-			else if (conn_flush(c) == 0 && c->out.len == 0)
-				continue;
-			take_out(e, c);
-			conn_free(c);
-		}
+		for (es = m->endpoints; es != NULL; es = es->next)
+			age(e, es, now);
+	probe_arm(e);
 }
 
 int
@@ -117,47 +126,65 @@ may_keep(const struct link *l)
 	    (is_unused(l) || (c->at_end && c->out.len == 0)) &&
 	    c->in.len == 0 && c->opts.version >= 6 &&
 	    (c->opts.protocol & MILTER_NO_CONNECT) == 0 && l->conf->reuse &&
-	    c->endpoint == 0 && mode != MODE_OFF && mode != MODE_DRAIN &&
+	    c->es->breaker.state == BREAKER_CLOSED && mode != MODE_OFF &&
+	    mode != MODE_DRAIN &&
 	    l->chain->settings == l->chain->engine->settings &&
-	    l->state->n_idle < POOL_MAX);
+	    c->es->n_idle < POOL_MAX);
+}
+
+static void
+put_in(struct conn *c)
+{
+	struct engine *e = c->engine;
+
+	conn_idle(c);
+	conn_detach(c);
+	c->pooled = true;
+	c->idle_us = now_us();
+	c->next_idle = c->es->idle; /* the last one first: others may age */
+	c->es->idle = c;
+	c->es->n_idle++;
+	if (e->n_idle++ == 0)
+		(void)event_add(e->pool_tick, &tick);
 }
 
 bool
 pool_put(struct link *l)
 {
-	struct engine *e = l->chain->engine;
 	struct conn *c = l->conn;
-	struct mstate *m = l->state;
 
 	if (!may_keep(l))
 		return (false);
 	if (!is_unused(l) && milter_put(&c->out, MILTER_QUIT_NC, NULL, 0) == -1)
 		return (false);
-	conn_idle(c);
-	c->link = NULL;
-	c->pool = m;
-	c->idle_us = now_us();
-	c->next_idle = m->idle; /* the last one first: the others may age */
-	m->idle = c;
-	m->n_idle++;
-	if (e->n_idle++ == 0)
-		(void)event_add(e->pool_tick, &tick);
+	put_in(c);
 	return (true);
 }
 
 bool
-pool_get(struct link *l)
+pool_add(struct conn *c)
+{
+	if (c->in.len > 0 || c->out.len > 0 || c->es->n_idle >= POOL_MAX)
+		return (false);
+	put_in(c);
+	return (true);
+}
+
+bool
+pool_get(struct link *l, struct estate *es)
 {
 	struct engine *e = l->chain->engine;
-	struct conn *c = l->state->idle;
+	struct conn *c = es->idle;
 
 	if (c == NULL || l->chain->settings != e->settings)
 		return (false);
 	take_out(e, c);
-	c->link = l;
+	conn_attach(c, l);
+	c->endpoint = l->endpoint;
 	c->reused = true;
 	c->heard = c->at_end = false;
-	l->conn = c;
 	l->state->reused++;
+	es->reused++;
+	probe_arm(e); /* the warm pool lacks one now */
 	return (true);
 }

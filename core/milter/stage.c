@@ -60,6 +60,8 @@ link_fail(struct link *l, bool poison, const char *fmt, ...)
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	if (poison && l->conn != NULL)
+		endpoint_failed(l->chain->engine, l->conf, l->conn->es);
 	conn_drop(l);
 	l->failed = true;
 	l->poisoned |= poison;
@@ -72,6 +74,19 @@ link_fail(struct link *l, bool poison, const char *fmt, ...)
 	    l->conf->name, log_quote(quoted, sizeof(quoted), text));
 }
 
+void
+link_forget(struct link *l)
+{
+	l->asked = l->sent_mail = l->sent_data = l->sent_body = false;
+	l->skip_rcpt = l->skip_body = false;
+	l->rcpts = l->dropped = 0;
+	l->body_off = l->replay_at = 0;
+	free(l->quarantine);
+	l->quarantine = NULL;
+	outcome_clear(&l->now);
+	edits_clear(&l->edits);
+}
+
 /* link_reset_message - before a new MAIL */
 void
 link_reset_message(struct link *l)
@@ -81,14 +96,14 @@ link_reset_message(struct link *l)
 		free(l->why);
 		l->why = NULL;
 	}
-	l->noted_open = l->open = l->sent_mail = l->sent_data = false;
-	l->done = l->skip_rcpt = l->skip_body = l->sent_body = false;
-	l->rcpts = l->dropped = 0;
-	l->body_off = 0;
-	free(l->quarantine);
-	l->quarantine = NULL;
+	link_forget(l);
+	l->noted_open = l->open = l->done = false;
+	l->tried = l->replays = 0;
+	l->told_connect = l->told_mail = l->no_replay = false;
+	l->told_helo = 0;
+	free(l->fault);
+	l->fault = NULL;
 	outcome_clear(&l->verdict);
-	edits_clear(&l->edits);
 }
 
 /* link_abort - end an unfinished message.  ABORT has no answer, so it leaves
@@ -187,8 +202,39 @@ put_rcpt(struct link *l)
 	struct chain *c = l->chain;
 
 	l->rcpts++;
+	l->rcpt_put = true;
 	return (
 	    put_address(l, MILTER_RCPT, c->rcpt, c->rcpt_args, c->n_rcpt_args));
+}
+
+/* put_rcpt_again - a recipient shown before, to another endpoint */
+int
+put_rcpt_again(struct link *l, const struct shown *s)
+{
+	struct chain *c = l->chain;
+	const char *rcpt = c->rcpt, *refused = c->refused;
+	const char *const *args = c->rcpt_args;
+	const struct route *route = c->route;
+	size_t n_args = c->n_rcpt_args;
+	bool put = l->rcpt_put;
+	int r;
+
+	if (s->refused != NULL &&
+	    (l->conn->opts.protocol & MILTER_RCPT_REJECTED) == 0)
+		return (0);
+	c->rcpt = s->rcpt;
+	c->refused = s->refused;
+	c->rcpt_args = (const char *const *)s->args;
+	c->n_rcpt_args = s->n_args;
+	c->route = s->route;
+	r = command(l, MILTER_RCPT, MILTER_NO_RCPT, MILTER_NR_RCPT, put_rcpt);
+	c->rcpt = rcpt;
+	c->refused = refused;
+	c->rcpt_args = args;
+	c->n_rcpt_args = n_args;
+	c->route = route;
+	l->rcpt_put = put;
+	return (r);
 }
 
 static int
@@ -241,7 +287,7 @@ put_stage(struct link *l)
 	if (c->q == Q_RCPT && c->refused != NULL &&
 	    (protocol & MILTER_RCPT_REJECTED) == 0)
 		return (0);
-	if (put_missing(l) == -1)
+	if (put_missing(l) == -1 || (l->replays > 0 && replay_put(l) == -1))
 		return (-1);
 	switch (c->q) {
 	case Q_RCPT:
@@ -297,18 +343,51 @@ wanted(struct link *l)
 	}
 }
 
+/* set_time - the link's for the question in hand, whichever endpoints it needs
+ */
+static void
+set_time(struct link *l)
+{
+	uint64_t by_us = now_us() + l->conf->message_ms * 1000;
+
+	if (l->by_us == 0)
+		l->by_us = by_us < l->chain->by_us ? by_us : l->chain->by_us;
+}
+
+/* unlike - the endpoint would not answer as the first one did, or did not: that
+ * counts as no answer.  1 while another is asked. */
+static int
+unlike(struct link *l)
+{
+	static const char why[] =
+	    "replay: answers otherwise than the first time";
+
+	l->state->unlike++;
+	if (!replay(l, false, why))
+		link_fail(l, false, "%s", why);
+	return (l->conn != NULL ? 1 : 0);
+}
+
 /* link_ask - put the question; 1 while the answer is not in, 0 when it is (or
  * none is due, or the link failed) */
 int
 link_ask(struct link *l)
 {
+	char why[200];
+
 	if (l->skipped || l->mode == MODE_OFF || l->out || l->failed)
 		return (0);
 	if (!l->asked) {
-		if (!wanted(l) || (l->conn == NULL && conn_get(l) == -1))
+		if (!wanted(l))
+			return (0);
+		set_time(l);
+		if (l->conn == NULL && conn_get(l) == -1)
 			return (0);
 		if (!conn_ready(l))
 			return (1);
+		if (l->replays > 0 && l->n_expect == 0 && !l->sent_connect &&
+		    !replay_possible(l))
+			return (unlike(l));
 		l->asked = true;
 		l->progress = 0;
 		l->conn->at_end = false;
@@ -317,9 +396,7 @@ link_ask(struct link *l)
 			goto fail;
 		if (link_waits(l)) {
 			/* Progress moves the answer's limit, not this one. */
-			if (l->conn->deadline_us == 0)
-				l->conn->deadline_us =
-				    now_us() + l->conf->message_ms * 1000;
+			l->conn->deadline_us = l->by_us;
 			conn_arm(l->conn);
 			if (conn_flush(l->conn) == -1)
 				goto fail;
@@ -330,10 +407,10 @@ link_ask(struct link *l)
 	return (link_waits(l) ? 1 : 0);
 
 fail:
-	if (conn_again(l))
-		return (l->conn != NULL ? 1 : 0);
-	link_fail(l, false, "send: %s", strerror(errno));
-	return (0);
+	(void)snprintf(why, sizeof(why), "send: %s", strerror(errno));
+	if (!conn_again(l) && !replay(l, true, why))
+		link_fail(l, false, "%s", why);
+	return (l->conn != NULL ? 1 : 0);
 }
 
 /* session_over - a verdict on the whole session, at CONNECT or HELO */
@@ -406,6 +483,8 @@ link_settle(struct link *l, char cmd, struct outcome *o)
 		    l->conf->name);
 	}
 	l->done = true;
+	if (l->conn != NULL)
+		endpoint_verdict(l->conn);
 	if (link_waits(l))
 		conn_put(l);
 	l->open = false;
@@ -483,6 +562,30 @@ skipped(struct link *l, char cmd)
 	return (true);
 }
 
+/* answered - one answer less is due; it may have been the last */
+static void
+answered(struct link *l)
+{
+	if (l->conn == NULL)
+		return;
+	if (link_waits(l))
+		conn_arm(l->conn);
+	else
+		conn_idle(l->conn);
+}
+
+/* note_told - a "continue" that another endpoint would have to repeat */
+static void
+note_told(struct link *l, char cmd)
+{
+	if (cmd == MILTER_CONNECT)
+		l->told_connect = true;
+	else if (cmd == MILTER_HELO)
+		l->told_helo = l->chain->helo;
+	else if (cmd == MILTER_MAIL)
+		l->told_mail = true;
+}
+
 /* take_verdict - the answer to the oldest command */
 static void
 take_verdict(struct link *l, const struct milter_packet *pkt)
@@ -491,6 +594,8 @@ take_verdict(struct link *l, const struct milter_packet *pkt)
 	struct outcome o = { OUT_NONE, NULL };
 	uint64_t now = now_us(), us = now - l->sent_us;
 	char cmd = l->expect[0].cmd;
+	bool skip = pkt->code == MILTER_SKIP;
+	int same;
 
 	if (pkt->code == MILTER_SKIP && pkt->len == 0 && skipped(l, cmd)) {
 		o.kind = OUT_CONTINUE;
@@ -507,6 +612,16 @@ take_verdict(struct link *l, const struct milter_packet *pkt)
 	/* Discard says nothing about a session without a message. */
 	if (o.kind == OUT_DISCARD && strchr("CHU", cmd) != NULL)
 		o.kind = OUT_CONTINUE;
+	if ((same = replay_same(l, cmd, &o, skip)) != 0) {
+		outcome_clear(&o);
+		if (same == -1)
+			(void)unlike(l);
+		else
+			answered(l);
+		return;
+	}
+	if (cmd == MILTER_RCPT)
+		l->rcpt_skip = skip;
 	if (cmd == MILTER_RCPT && pkt->code == MILTER_CONTINUE &&
 	    c->refused == NULL && l->authoriser && l->mode != MODE_SHADOW)
 		c->auth_rcpt = true;
@@ -514,19 +629,16 @@ take_verdict(struct link *l, const struct milter_packet *pkt)
 		link_settle(l, cmd, &o);
 	} else {
 		if (cmd == MILTER_EOM) {
+			endpoint_verdict(l->conn);
 			l->done = true;
 			l->open = false;
 			l->conn->at_end = true;
 		}
+		note_told(l, cmd);
 		l->now.kind = OUT_CONTINUE;
 	}
 	outcome_clear(&o);
-	if (l->conn == NULL)
-		return;
-	if (link_waits(l))
-		conn_arm(l->conn);
-	else
-		conn_idle(l->conn);
+	answered(l);
 }
 
 /* link_packet - one packet of a negotiated connection */

@@ -229,14 +229,14 @@ child_main(const struct child_ops *ops, unsigned index, struct settings *s,
 	(void)signal(SIGHUP, SIG_IGN);
 	(void)signal(SIGTERM, SIG_IGN); /* the supervisor says MSG_STOP */
 	(void)signal(SIGINT, SIG_IGN);
-	if (ops->open(&c) == -1)
-		_exit(EX_OSERR);
 	/* One clock read a pass: time-outs here are coarse. */
 	if (cfg == NULL ||
 	    event_config_set_flag(cfg, EVENT_BASE_FLAG_NOLOCK) == -1 ||
 	    (c.base = event_base_new_with_config(cfg)) == NULL)
 		fatal(&c, "event loop");
 	event_config_free(cfg);
+	if (ops->open(&c) == -1)
+		_exit(EX_OSERR);
 	if (sandbox_close(ops->kind, s) == -1)
 		fatal(&c, "sandbox");
 	c.control =

@@ -85,6 +85,12 @@ receiver_open(struct child *c)
 	r->accepting = true;
 	r->memory_max = MEMORY_MAX;
 	c->priv = r;
+	/* It reads keys and the hosts file, which the sandbox would not let. */
+	if ((r->engine = engine_new(c->base, c->settings)) == NULL) {
+		log_err("receiver: %s", strerror(errno));
+		return (-1);
+	}
+	engine_on_fail_open(r->engine, on_fail_open, r);
 	return (0);
 }
 
@@ -93,13 +99,11 @@ receiver_start(struct child *c)
 {
 	struct receiver *r = c->priv;
 
-	r->engine = engine_new(c->base, c->settings);
 	r->tick = event_new(c->base, -1, EV_TIMEOUT, on_tick, r);
-	if (r->engine == NULL || r->tick == NULL) {
+	if (r->tick == NULL) {
 		log_err("receiver: %s", strerror(errno));
 		return (-1);
 	}
-	engine_on_fail_open(r->engine, on_fail_open, r);
 	return (0);
 }
 

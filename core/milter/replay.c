@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * replay - a message that was begun with an endpoint which then failed is told
+ * to another from the beginning
+ *
+ * The message is kept, so nothing is lost; the other endpoint's answers from
+ * CONNECT to RCPT must be those that the client has been given already, else
+ * they count as none (design 5.2).  Recipients are kept only for chains with a
+ * milter that has more than one endpoint.
+ *
+ * The link goes back to "nothing said" and the question in hand is put again;
+ * put_missing() and replay_put() tell what came before it.
+ */
+
+#include "core/milter/chain_int.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void
+shown_fini(struct shown *s)
+{
+	while (s->n_args > 0)
+		free(s->args[--s->n_args]);
+	free(s->args);
+	free(s->rcpt);
+	free(s->refused);
+	if (s->route != NULL)
+		route_fini(s->route);
+	free(s->route);
+	memset(s, 0, sizeof(*s));
+}
+
+void
+replay_clear(struct chain *c)
+{
+	while (c->n_shown > 0)
+		shown_fini(&c->shown[--c->n_shown]);
+	free(c->shown);
+	c->shown = NULL;
+	c->shown_cap = 0;
+}
+
+/* keep - a copy of the recipient in hand */
+static int
+keep(const struct chain *c, struct shown *s)
+{
+	memset(s, 0, sizeof(*s));
+	if ((s->rcpt = strdup(c->rcpt)) == NULL ||
+	    (s->args = calloc(c->n_rcpt_args + 1, sizeof(*s->args))) == NULL ||
+	    (c->refused != NULL && (s->refused = strdup(c->refused)) == NULL))
+		return (-1);
+	for (; s->n_args < c->n_rcpt_args; s->n_args++)
+		if ((s->args[s->n_args] = strdup(c->rcpt_args[s->n_args])) ==
+		    NULL)
+			return (-1);
+	if (c->route == NULL)
+		return (0);
+	if ((s->route = calloc(1, sizeof(*s->route))) == NULL)
+		return (-1);
+	return (route_copy(s->route, c->route));
+}
+
+/* code_of - the reply's, given or by default: texts may count seconds */
+static uint16_t
+code_of(const struct outcome *o)
+{
+	return ((uint16_t)atoi(outcome_text(o, false)));
+}
+
+static int
+note_heard(struct link *l, size_t at)
+{
+	struct heard *room;
+	size_t cap = l->heard_cap > 0 ? l->heard_cap : 4;
+
+	while (cap <= at)
+		cap *= 2;
+	if (cap != l->heard_cap) {
+		if ((room = realloc(l->heard, cap * sizeof(*room))) == NULL)
+			return (-1);
+		memset(room + l->heard_cap, 0,
+		    (cap - l->heard_cap) * sizeof(*room));
+		l->heard = room;
+		l->heard_cap = cap;
+	}
+	l->heard[at] = (struct heard){ .put = l->asked && l->rcpt_put,
+		.skip = l->rcpt_skip,
+		.kind = (uint8_t)l->now.kind,
+		.code = code_of(&l->now) };
+	return (0);
+}
+
+/* replay_note - without memory for it there is no replay, that is all */
+void
+replay_note(struct chain *c)
+{
+	struct shown *room;
+	size_t i;
+
+	if (!c->keep)
+		return;
+	if (c->n_shown == c->shown_cap) {
+		size_t cap = c->shown_cap > 0 ? c->shown_cap * 2 : 4;
+
+		room = realloc(c->shown, cap * sizeof(*room));
+		if (room == NULL)
+			goto fail;
+		c->shown = room;
+		c->shown_cap = cap;
+	}
+	if (keep(c, &c->shown[c->n_shown++]) == -1)
+		goto fail;
+	for (i = 0; i < c->n_links; i++)
+		if (note_heard(&c->links[i], c->n_shown - 1) == -1)
+			goto fail;
+	return;
+
+fail:
+	for (i = 0; i < c->n_links; i++)
+		c->links[i].no_replay = true;
+}
+
+static bool
+told(const struct link *l)
+{
+	size_t i;
+
+	if (l->told_connect || l->told_helo != 0 || l->told_mail)
+		return (true);
+	for (i = 0; i < l->chain->n_shown; i++)
+		if (l->heard[i].put)
+			return (true);
+	return (false);
+}
+
+/* somewhere - is an endpoint left that has not failed this message? */
+static bool
+somewhere(const struct link *l)
+{
+	size_t i;
+
+	for (i = 0; i < l->conf->n_endpoints && i < ENDPOINTS_MAX; i++)
+		if ((l->tried & 1u << i) == 0)
+			return (true);
+	return (false);
+}
+
+bool
+replay(struct link *l, bool fault, const char *why)
+{
+	struct chain *c = l->chain;
+
+	if (l->conn == NULL)
+		return (false);
+	if (l->replays == 0)
+		l->first_actions = l->conn->opts.actions;
+	if (fault)
+		endpoint_fault(l, l->conn->endpoint, why);
+	l->tried |= 1u << l->conn->endpoint;
+	if (l->conf->no_replay || l->no_replay || !somewhere(l) ||
+	    (c->q != Q_NONE && l->by_us != 0 && now_us() >= l->by_us))
+		return (false);
+	free(l->fault);
+	l->fault = strdup(why);
+	conn_drop(l);
+	link_forget(l);
+	if (told(l)) {
+		l->replays++;
+		l->state->replays++;
+	}
+	if (conn_next(l) == 0 && l->replays > 0)
+		l->conn->es->replays++;
+	return (true); /* or it has failed as a whole by now */
+}
+
+bool
+replay_possible(const struct link *l)
+{
+	const struct milter_options *o = &l->conn->opts;
+	const uint32_t edits = MILTER_MAY_ALL &
+	    ~(uint32_t)(MILTER_MAY_QUARANTINE | MILTER_MAY_SET_MACROS);
+	size_t i;
+
+	/* Those behind it may have the content already. */
+	if ((o->actions & ~l->first_actions & edits) != 0)
+		return (false);
+	if ((o->protocol & (MILTER_NO_RCPT | MILTER_NR_RCPT)) == 0)
+		return (true);
+	for (i = 0; i < l->chain->n_shown; i++)
+		if (l->heard[i].put && l->heard[i].kind != OUT_NONE &&
+		    (l->authoriser || l->heard[i].kind != OUT_CONTINUE))
+			return (false);
+	return (true);
+}
+
+int
+replay_put(struct link *l)
+{
+	size_t i;
+
+	for (i = l->replay_at; i < l->chain->n_shown; i++) {
+		if (l->heard[i].put &&
+		    put_rcpt_again(l, &l->chain->shown[i]) == -1)
+			return (-1);
+	}
+	return (0);
+}
+
+int
+replay_same(struct link *l, char cmd, const struct outcome *o, bool skip)
+{
+	const struct heard *h;
+
+	if (l->replays == 0)
+		return (0);
+	if ((cmd == MILTER_CONNECT && l->told_connect) ||
+	    (cmd == MILTER_HELO && l->told_helo == l->chain->helo) ||
+	    (cmd == MILTER_MAIL && l->told_mail))
+		return (o->kind == OUT_CONTINUE ? 1 : -1);
+	if (cmd != MILTER_RCPT)
+		return (0);
+	while (l->replay_at < l->chain->n_shown && !l->heard[l->replay_at].put)
+		l->replay_at++;
+	if (l->replay_at == l->chain->n_shown)
+		return (0);
+	h = &l->heard[l->replay_at++];
+	if (h->kind == OUT_NONE || l->chain->shown[l->replay_at - 1].refused)
+		return (
+		    o->kind == OUT_CONTINUE || h->kind != OUT_NONE ? 1 : -1);
+	if (h->kind != o->kind || h->code != code_of(o) ||
+	    (l->authoriser && h->skip != skip))
+		return (-1);
+	return (1);
+}
