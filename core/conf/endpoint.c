@@ -102,6 +102,7 @@ endpoint_parse(const char *s, struct endpoint *e)
 		goto fail;
 	}
 	if (strncmp(s, "inet6:", 6) == 0) {
+		e->v6 = true;
 		if (parse_inet(s + 6, e) == 0)
 			return (0);
 		goto fail;

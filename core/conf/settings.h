@@ -38,6 +38,7 @@ struct endpoint {
 	char *path; /* unix */
 	char *host; /* inet: numeric address or name in the hosts file */
 	uint16_t port;
+	bool v6; /* inet6: a name's IPv6 address first */
 };
 
 struct milter_conf {

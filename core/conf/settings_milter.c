@@ -216,6 +216,7 @@ read_group(struct reader *r, struct conf_node *b, struct milter_conf *m)
 	struct conf *c = r->conf;
 	struct conf_node *n;
 	bool several = m->n_endpoints > 1;
+	size_t i, k;
 
 	m->balance = (enum balance)conf_word(
 	    c, conf_find(c, b, "balance"), balance_words, 0);
@@ -234,6 +235,12 @@ read_group(struct reader *r, struct conf_node *b, struct milter_conf *m)
 	rd_list(r, b, "peer", &m->peers, &m->n_peers);
 	read_tls(r, b, m);
 	n = conf_find(c, b, "endpoints");
+	for (i = 1; i < m->n_endpoints; i++)
+		for (k = 0; k < i; k++)
+			if (strcmp(m->endpoints[i].text,
+			        m->endpoints[k].text) == 0)
+				conf_error(c, n, "%s stands there twice",
+				    m->endpoints[i].text);
 	if (m->n_endpoints > ENDPOINTS_MAX)
 		conf_error(c, n, "more than %d endpoints", ENDPOINTS_MAX);
 }

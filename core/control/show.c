@@ -69,6 +69,56 @@ show_processes(struct json_object *processes)
 }
 
 static void
+put_endpoint(struct table *t, struct json_object *m, struct json_object *e)
+{
+	bool up = strcmp(str_of(e, "state"), "closed") == 0;
+
+	table_cell(t, PLAIN, "%s", str_of(e, "endpoint"));
+	table_cell(t, PLAIN, "%s", str_of(m, "name"));
+	table_cell(t, up ? GREEN : RED, "%s",
+	    up                                            ? "in use"
+	        : strcmp(str_of(e, "state"), "open") == 0 ? "ejected"
+	                                                  : "on probe");
+	table_cell(t, PLAIN, "%" PRId64, num_of(e, "busy"));
+	table_cell(t, PLAIN, "%" PRId64, num_of(e, "idle"));
+	table_cell(t, num_of(e, "failures") > 0 ? RED : PLAIN, "%" PRId64,
+	    num_of(e, "failures"));
+	table_cell(t, PLAIN, "%" PRId64, num_of(e, "ejections"));
+	table_cell(t, PLAIN, "%" PRId64, num_of(e, "replays"));
+}
+
+/* show_endpoints - of milters that have several, or one that is out */
+static void
+show_endpoints(struct json_object *milters)
+{
+	struct json_object *m, *list, *e;
+	struct table *t = NULL;
+	size_t i, k, n;
+
+	for (i = 0; i < json_object_array_length(milters); i++) {
+		m = json_object_array_get_idx(milters, i);
+		list = obj_of(m, "endpoints");
+		n = json_object_is_type(list, json_type_array)
+		    ? json_object_array_length(list)
+		    : 0;
+		for (k = 0; k < n; k++) {
+			e = json_object_array_get_idx(list, k);
+			if (n == 1 && strcmp(str_of(e, "state"), "closed") == 0)
+				continue;
+			if (t == NULL)
+				t = table_new("ENDPOINT|MILTER|STATE|>BUSY|"
+				              ">IDLE|>FAILURES|>EJECTED|"
+				              ">REPLAYS");
+			put_endpoint(t, m, e);
+		}
+	}
+	if (t != NULL) {
+		putchar('\n');
+		table_print(&t);
+	}
+}
+
+static void
 show_milters(struct json_object *processes)
 {
 	struct json_object *info, *list;
@@ -97,6 +147,7 @@ show_milters(struct json_object *processes)
 		}
 		putchar('\n');
 		table_print(&t);
+		show_endpoints(list);
 	}
 }
 

@@ -211,7 +211,8 @@ struct link {
 	uint32_t first_actions;   /* negotiated with the first endpoint */
 	bool no_replay;           /* what came before is not known */
 	unsigned replays;         /* of this message */
-	size_t replay_at;         /* the next of shown to be answered again */
+	size_t replay_sent;       /* so many of shown told on this conn */
+	size_t replay_at;         /* the next of them to be answered again */
 
 	/* the session, on this connection */
 	bool sent_connect;

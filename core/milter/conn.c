@@ -296,10 +296,13 @@ lost(struct conn *c, const char *why)
 static void
 negotiated(struct conn *c, const struct milter_packet *pkt)
 {
-	const char *why;
+	const char *why = "talks unasked";
+	bool last = pkt->data + pkt->len == c->in.data + c->in.len;
 
-	if (negotiate_answer(c, pkt, &why) == 0) {
+	if ((c->link != NULL || last) && negotiate_answer(c, pkt, &why) == 0) {
 		c->phase = CONN_READY;
+		if (c->link == NULL)
+			c->in.len = 0;
 		conn_idle(c);
 		endpoint_handshake(c);
 		if (c->link == NULL)

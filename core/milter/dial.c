@@ -86,11 +86,14 @@ inet_address(const struct engine *e, const struct endpoint *ep,
 	v6->sin6_addr = in6addr_any;
 	if (inet_pton(AF_INET6, ep->host, &v6->sin6_addr) == 1) {
 		found = true;
-	} else if ((h = engine_host(e, ep->host, false)) != NULL) {
-		v4->sin_family = AF_INET;
-		memcpy(&v4->sin_addr, h->addr, 4);
-		return (sizeof(*v4));
-	} else if ((h = engine_host(e, ep->host, true)) != NULL) {
+	} else if ((h = engine_host(e, ep->host, ep->v6)) != NULL ||
+	    (h = engine_host(e, ep->host, !ep->v6)) != NULL) {
+		if (!h->v6) {
+			v4->sin_family = AF_INET;
+			v4->sin_port = htons(ep->port);
+			memcpy(&v4->sin_addr, h->addr, 4);
+			return (sizeof(*v4));
+		}
 		memcpy(&v6->sin6_addr, h->addr, 16);
 		found = true;
 	}

@@ -159,8 +159,9 @@ probe_ready(struct conn *c)
 	struct estate *es = c->es;
 
 	es->probe = NULL;
-	es->warm_us = 1;
-	if (!wants_warm(c->conf, es) || !pool_add(c)) {
+	if (wants_warm(c->conf, es) && pool_add(c)) {
+		es->warm_us = 1; /* the next may follow at once */
+	} else {
 		conn_say_quit(c);
 		conn_free(c);
 	}

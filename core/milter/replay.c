@@ -90,6 +90,8 @@ note_heard(struct link *l, size_t at)
 		.skip = l->rcpt_skip,
 		.kind = (uint8_t)l->now.kind,
 		.code = code_of(&l->now) };
+	if (l->heard[at].put)
+		l->replay_sent = l->replay_at = at + 1;
 	return (0);
 }
 
@@ -201,7 +203,8 @@ replay_put(struct link *l)
 {
 	size_t i;
 
-	for (i = l->replay_at; i < l->chain->n_shown; i++) {
+	while ((i = l->replay_sent) < l->chain->n_shown) {
+		l->replay_sent++;
 		if (l->heard[i].put &&
 		    put_rcpt_again(l, &l->chain->shown[i]) == -1)
 			return (-1);

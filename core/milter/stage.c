@@ -80,7 +80,8 @@ link_forget(struct link *l)
 	l->asked = l->sent_mail = l->sent_data = l->sent_body = false;
 	l->skip_rcpt = l->skip_body = false;
 	l->rcpts = l->dropped = 0;
-	l->body_off = l->replay_at = 0;
+	l->body_off = l->replay_at = l->replay_sent = 0;
+	l->rcpt_put = false;
 	free(l->quarantine);
 	l->quarantine = NULL;
 	outcome_clear(&l->now);

@@ -2,6 +2,7 @@
 unit_tests = %D%/buf_test %D%/frame_test
 unit_tests += %D%/cidr_test %D%/conf_test %D%/crc32c_test
 unit_tests += %D%/chain_test %D%/chain_edits_test %D%/chain_rules_test %D%/chain_libmilter_test %D%/milter_test
+unit_tests += %D%/breaker_test %D%/chain_group_test
 unit_tests += %D%/json_test
 unit_tests += %D%/queue_test %D%/records_test %D%/report_test %D%/schedule_test
 unit_tests += %D%/settings_test
@@ -43,6 +44,9 @@ EXTRA_DIST += %D%/chain_lib.h %D%/fake_milter.h
 %C%_milter_test_LDADD = milter-sdk/base/libbase.la
 %C%_chain_libmilter_test_CPPFLAGS = $(%C%_chain_test_CPPFLAGS) $(MILTER_CFLAGS)
 %C%_chain_libmilter_test_LDADD = $(%C%_chain_test_LDADD) $(MILTER_LIBS)
+%C%_breaker_test_LDADD = core/milter/libmilterc.la
+%C%_chain_group_test_CPPFLAGS = $(%C%_chain_test_CPPFLAGS)
+%C%_chain_group_test_LDADD = $(%C%_chain_test_LDADD)
 %C%_chain_rules_test_CPPFLAGS = $(%C%_chain_test_CPPFLAGS)
 %C%_chain_rules_test_LDADD = $(%C%_chain_test_LDADD)
 %C%_chain_edits_test_CPPFLAGS = $(%C%_chain_test_CPPFLAGS)
