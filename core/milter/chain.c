@@ -140,9 +140,9 @@ judge(struct chain *c, struct link *l)
 	}
 }
 
-/* may_edit - could the link still change what those after it see? */
-static bool
-may_edit(const struct link *l)
+/* link_may_edit - could it still change what those after it see? */
+bool
+link_may_edit(const struct link *l)
 {
 	const uint32_t edits = MILTER_MAY_ALL &
 	    ~(uint32_t)(MILTER_MAY_QUARANTINE | MILTER_MAY_SET_MACROS);
@@ -161,7 +161,7 @@ side_by_side(struct chain *c)
 {
 	size_t i;
 
-	for (i = c->at; i + 1 < c->n_links && !may_edit(&c->links[i]); i++)
+	for (i = c->at; i + 1 < c->n_links && !link_may_edit(&c->links[i]); i++)
 		(void)link_ask(&c->links[i + 1]);
 }
 
@@ -323,8 +323,7 @@ begin(struct chain *c, enum question q, chain_done_fn *done, void *arg)
 	c->answered = false;
 	c->by_us = now_us() + question_ms(c) * 1000;
 	for (i = 0; i < c->n_links; i++) {
-		c->links[i].asked = c->links[i].rcpt_put = false;
-		c->links[i].rcpt_skip = false;
+		c->links[i].asked = c->links[i].rcpt_skip = false;
 		c->links[i].by_us = 0;
 		outcome_clear(&c->links[i].now);
 	}

@@ -203,14 +203,14 @@ struct link {
 	char *fault;     /* what the last of them did */
 
 	/* what was answered, for a replay elsewhere */
-	bool told_connect, told_mail; /* "continue", in this message's time */
+	bool told_connect, told_mail; /* "continue" */
 	unsigned told_helo;           /* serial of the HELO likewise */
 	struct heard *heard;          /* to chain.shown, one each */
 	size_t heard_cap;
-	bool rcpt_put, rcpt_skip; /* of the RCPT in hand */
-	uint32_t first_actions;   /* negotiated with the first endpoint */
+	bool rcpt_skip;           /* the answer to the RCPT in hand */
 	bool no_replay;           /* what came before is not known */
-	unsigned replays;         /* of this message */
+	unsigned replays;         /* begun anew elsewhere, for this message */
+	unsigned retold;          /* of them after it had answered something */
 	size_t replay_sent;       /* so many of shown told on this conn */
 	size_t replay_at;         /* the next of them to be answered again */
 
@@ -271,7 +271,7 @@ struct shown {
 };
 
 struct heard {
-	bool put;     /* it was shown */
+	bool put;     /* the link was asked */
 	bool skip;    /* answered "no more of these" */
 	uint8_t kind; /* enum outcome_kind; OUT_NONE: no answer was due */
 	uint16_t code;
@@ -344,6 +344,7 @@ struct chain {
 };
 
 /* chain.c */
+bool link_may_edit(const struct link *); /* what those after it see */
 void chain_wake(struct link *); /* its question may go on; maybe answers */
 uint64_t now_us(void);
 

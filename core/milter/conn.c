@@ -174,7 +174,7 @@ begin(struct link *l, size_t endpoint)
 	if (c == NULL)
 		return (-1);
 	conn_attach(c, l);
-	if (l->by_us != 0 && l->by_us < by_us)
+	if (l->chain->q != Q_NONE && l->by_us != 0 && l->by_us < by_us)
 		by_us = l->by_us;
 	c->deadline_us = by_us;
 	conn_arm(c);
@@ -288,7 +288,9 @@ lost(struct conn *c, const char *why)
 		lost_early(c, why);
 	else if (!link_waits(l) && (!l->open || l->done))
 		conn_drop(l);
-	else if (!conn_again(l) && !replay(l, true, why))
+	else if (!conn_again(l) &&
+	    /* one from the pool may have ended long ago */
+	    !replay(l, !c->reused || c->heard, why))
 		link_fail(l, false, "%s", why);
 }
 

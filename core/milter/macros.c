@@ -366,8 +366,8 @@ macros_put(struct link *l, char cmd)
 	while (n < MACROS_MAX && names++ < NAMES_MAX &&
 	    next_name(&list, name, wire)) {
 		if (strcmp(name, "milldam_replay") == 0)
-			text = l->replays > 0
-			    ? number(room, sizeof(room), l->replays)
+			text = l->retold > 0
+			    ? number(room, sizeof(room), l->retold)
 			    : NULL;
 		else
 			text = value(c, name, room, sizeof(room));

@@ -297,6 +297,10 @@ put_link(const struct link *l, struct buf *b)
 		return (-1);
 	if (l->dropped > 0 && json_kv_num(b, "dropped_edits", l->dropped) == -1)
 		return (-1);
+	if (l->retold > 0 && json_kv_num(b, "replays", l->retold) == -1)
+		return (-1);
+	if (l->fault != NULL && json_kv_str(b, "fault", l->fault) == -1)
+		return (-1);
 	if (l->failed && l->why != NULL &&
 	    json_kv_str(b, "failure", l->why) == -1)
 		return (-1);

@@ -86,7 +86,7 @@ note_heard(struct link *l, size_t at)
 		l->heard = room;
 		l->heard_cap = cap;
 	}
-	l->heard[at] = (struct heard){ .put = l->asked && l->rcpt_put,
+	l->heard[at] = (struct heard){ .put = l->asked,
 		.skip = l->rcpt_skip,
 		.kind = (uint8_t)l->now.kind,
 		.code = code_of(&l->now) };
@@ -113,24 +113,28 @@ replay_note(struct chain *c)
 		c->shown = room;
 		c->shown_cap = cap;
 	}
-	if (keep(c, &c->shown[c->n_shown++]) == -1)
-		goto fail;
+	if (keep(c, &c->shown[c->n_shown]) == -1)
+		goto fail_kept;
 	for (i = 0; i < c->n_links; i++)
-		if (note_heard(&c->links[i], c->n_shown - 1) == -1)
-			goto fail;
+		if (note_heard(&c->links[i], c->n_shown) == -1)
+			goto fail_kept;
+	c->n_shown++;
 	return;
 
+fail_kept:
+	shown_fini(&c->shown[c->n_shown]);
 fail:
 	for (i = 0; i < c->n_links; i++)
 		c->links[i].no_replay = true;
 }
 
+/* told - has it answered something of this message already? */
 static bool
 told(const struct link *l)
 {
 	size_t i;
 
-	if (l->told_connect || l->told_helo != 0 || l->told_mail)
+	if (l->told_mail || l->chain->q >= Q_DATA)
 		return (true);
 	for (i = 0; i < l->chain->n_shown; i++)
 		if (l->heard[i].put)
@@ -157,11 +161,9 @@ replay(struct link *l, bool fault, const char *why)
 
 	if (l->conn == NULL)
 		return (false);
-	if (l->replays == 0)
-		l->first_actions = l->conn->opts.actions;
+	l->tried |= 1u << l->conn->endpoint;
 	if (fault)
 		endpoint_fault(l, l->conn->endpoint, why);
-	l->tried |= 1u << l->conn->endpoint;
 	if (l->conf->no_replay || l->no_replay || !somewhere(l) ||
 	    (c->q != Q_NONE && l->by_us != 0 && now_us() >= l->by_us))
 		return (false);
@@ -169,33 +171,55 @@ replay(struct link *l, bool fault, const char *why)
 	l->fault = strdup(why);
 	conn_drop(l);
 	link_forget(l);
+	l->replays++;
 	if (told(l)) {
-		l->replays++;
+		l->retold++;
 		l->state->replays++;
 	}
-	if (conn_next(l) == 0 && l->replays > 0)
+	if (conn_next(l) == 0 && l->retold > 0)
 		l->conn->es->replays++;
 	return (true); /* or it has failed as a whole by now */
+}
+
+/* content_behind - have milters behind it been given the content already?  Then
+ * it was one that changes nothing. */
+static bool
+content_behind(const struct link *l)
+{
+	const struct chain *c = l->chain;
+	size_t i;
+
+	if (c->q != Q_MESSAGE)
+		return (false);
+	for (i = (size_t)(l - c->links) + 1; i < c->n_links; i++)
+		if (c->links[i].asked)
+			return (true);
+	return (false);
 }
 
 bool
 replay_possible(const struct link *l)
 {
-	const struct milter_options *o = &l->conn->opts;
-	const uint32_t edits = MILTER_MAY_ALL &
-	    ~(uint32_t)(MILTER_MAY_QUARANTINE | MILTER_MAY_SET_MACROS);
 	size_t i;
 
-	/* Those behind it may have the content already. */
-	if ((o->actions & ~l->first_actions & edits) != 0)
+	if (content_behind(l) && link_may_edit(l))
 		return (false);
-	if ((o->protocol & (MILTER_NO_RCPT | MILTER_NR_RCPT)) == 0)
+	if ((l->conn->opts.protocol & (MILTER_NO_RCPT | MILTER_NR_RCPT)) == 0)
 		return (true);
 	for (i = 0; i < l->chain->n_shown; i++)
 		if (l->heard[i].put && l->heard[i].kind != OUT_NONE &&
 		    (l->authoriser || l->heard[i].kind != OUT_CONTINUE))
 			return (false);
 	return (true);
+}
+
+/* concerns - is that recipient to be shown to it again? */
+static bool
+concerns(const struct link *l, size_t i)
+{
+	return (l->heard[i].put &&
+	    (l->chain->shown[i].refused == NULL ||
+	        (l->conn->opts.protocol & MILTER_RCPT_REJECTED) != 0));
 }
 
 int
@@ -205,7 +229,7 @@ replay_put(struct link *l)
 
 	while ((i = l->replay_sent) < l->chain->n_shown) {
 		l->replay_sent++;
-		if (l->heard[i].put &&
+		if (concerns(l, i) &&
 		    put_rcpt_again(l, &l->chain->shown[i]) == -1)
 			return (-1);
 	}
@@ -225,14 +249,15 @@ replay_same(struct link *l, char cmd, const struct outcome *o, bool skip)
 		return (o->kind == OUT_CONTINUE ? 1 : -1);
 	if (cmd != MILTER_RCPT)
 		return (0);
-	while (l->replay_at < l->chain->n_shown && !l->heard[l->replay_at].put)
+	while (l->replay_at < l->chain->n_shown && !concerns(l, l->replay_at))
 		l->replay_at++;
 	if (l->replay_at == l->chain->n_shown)
 		return (0);
 	h = &l->heard[l->replay_at++];
-	if (h->kind == OUT_NONE || l->chain->shown[l->replay_at - 1].refused)
-		return (
-		    o->kind == OUT_CONTINUE || h->kind != OUT_NONE ? 1 : -1);
+	if (l->chain->shown[l->replay_at - 1].refused != NULL)
+		return (1); /* its answer never counted */
+	if (h->kind == OUT_NONE)
+		return (o->kind == OUT_CONTINUE ? 1 : -1);
 	if (h->kind != o->kind || h->code != code_of(o) ||
 	    (l->authoriser && h->skip != skip))
 		return (-1);

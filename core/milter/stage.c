@@ -81,7 +81,6 @@ link_forget(struct link *l)
 	l->skip_rcpt = l->skip_body = false;
 	l->rcpts = l->dropped = 0;
 	l->body_off = l->replay_at = l->replay_sent = 0;
-	l->rcpt_put = false;
 	free(l->quarantine);
 	l->quarantine = NULL;
 	outcome_clear(&l->now);
@@ -99,9 +98,8 @@ link_reset_message(struct link *l)
 	}
 	link_forget(l);
 	l->noted_open = l->open = l->done = false;
-	l->tried = l->replays = 0;
-	l->told_connect = l->told_mail = l->no_replay = false;
-	l->told_helo = 0;
+	l->tried = l->replays = l->retold = 0;
+	l->told_mail = l->no_replay = false;
 	free(l->fault);
 	l->fault = NULL;
 	outcome_clear(&l->verdict);
@@ -203,7 +201,6 @@ put_rcpt(struct link *l)
 	struct chain *c = l->chain;
 
 	l->rcpts++;
-	l->rcpt_put = true;
 	return (
 	    put_address(l, MILTER_RCPT, c->rcpt, c->rcpt_args, c->n_rcpt_args));
 }
@@ -217,12 +214,8 @@ put_rcpt_again(struct link *l, const struct shown *s)
 	const char *const *args = c->rcpt_args;
 	const struct route *route = c->route;
 	size_t n_args = c->n_rcpt_args;
-	bool put = l->rcpt_put;
 	int r;
 
-	if (s->refused != NULL &&
-	    (l->conn->opts.protocol & MILTER_RCPT_REJECTED) == 0)
-		return (0);
 	c->rcpt = s->rcpt;
 	c->refused = s->refused;
 	c->rcpt_args = (const char *const *)s->args;
@@ -234,7 +227,6 @@ put_rcpt_again(struct link *l, const struct shown *s)
 	c->rcpt_args = args;
 	c->n_rcpt_args = n_args;
 	c->route = route;
-	l->rcpt_put = put;
 	return (r);
 }
 
@@ -386,8 +378,7 @@ link_ask(struct link *l)
 			return (0);
 		if (!conn_ready(l))
 			return (1);
-		if (l->replays > 0 && l->n_expect == 0 && !l->sent_connect &&
-		    !replay_possible(l))
+		if (l->replays > 0 && !l->sent_connect && !replay_possible(l))
 			return (unlike(l));
 		l->asked = true;
 		l->progress = 0;

@@ -259,15 +259,110 @@ a_yes_to_a_recipient_must_be_said_again(void)
 	}
 }
 
+/* In the second message of a session the connection is an old one. */
 static void
-rights_to_change_do_not_grow(void)
+the_second_message_of_a_session_too(void)
+{
+	static const char cmds[] = { 0, 'C', 'H', 'M' };
+	size_t i;
+
+	for (i = 0; i < 4; i++) {
+		fakes();
+		fake_says(&fa, 'E', 2, FAKE_CLOSE);
+		if (cmds[i] != 0)
+			fake_reply(&fb, cmds[i], 1, 'r');
+		group("AB", i == 0 ? "" : "early = yes", "AB");
+		T_OK(transaction() == CHAIN_CONTINUE);
+		ask_mail("Q2");
+		T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE);
+		ask_data();
+		T_OK(ask_message() ==
+		    (i == 0 ? CHAIN_CONTINUE : CHAIN_TEMPFAIL));
+		T_OK(has(
+		    i == 0 ? "\"replays_unlike\":0" : "\"replays_unlike\":1"));
+		finish_group(true, true);
+		T_OK(contains(&fb.macros, "i=Q2"));
+		fakes_fini();
+	}
+}
+
+/* A milter that gets the content beside one before it that changes nothing:
+ * the other endpoint of that one may not change it any more. */
+static void
+rights_to_change_do_not_grow_late(void)
+{
+	static char policy[1024];
+	struct fake fc;
+	char path[100];
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		fakes();
+		snprintf(path, sizeof(path), "%s/c", dir);
+		fake_init(&fc, path);
+		fa.actions = MILTER_MAY_QUARANTINE;
+		fb.actions = i == 0 ? MILTER_MAY_QUARANTINE : MILTER_MAY_ALL;
+		fake_says(&fa, 'E', 1, FAKE_CLOSE);
+		fa.eom_delay_ms = 100; /* the one behind has it by then */
+		fake_start(&fa);
+		fake_start(&fb);
+		fake_start(&fc);
+		snprintf(policy, sizeof(policy),
+		    "authorise = \"a\" chain = {\"a\" \"c\"} }\n"
+		    "milter \"c\" { endpoints = {\"unix:%s\"} }\n"
+		    "milter \"a\" { endpoints = {\"unix:%s\" \"unix:%s\"} }\n"
+		    "policy \"in\" {",
+		    fc.path, fa.path, fb.path);
+		setup_policy("", NULL, policy);
+		chain_free(&chain);
+		free(settings->policies[0].chain);
+		settings->policies[0].chain = calloc(2, sizeof(size_t));
+		settings->policies[0].chain[1] = 1;
+		settings->policies[0].n_chain = 2;
+		chain = chain_new(engine, settings, 0, &facts);
+		T_OK(transaction() ==
+		    (i == 0 ? CHAIN_CONTINUE : CHAIN_TEMPFAIL));
+		finish_group(true, true);
+		fake_stop(&fc);
+		fake_fini(&fc);
+		fakes_fini();
+	}
+}
+
+/* Lost between two recipients: those before are told again. */
+static void
+a_loss_between_two_commands_is_noticed(void)
 {
 	fakes();
-	fa.actions = MILTER_MAY_QUARANTINE;
+	fake_check(milter_put(
+	    &fake_says(&fa, 'R', 1, FAKE_SEND_CLOSE)->bytes, 'c', NULL, 0));
+	group("AB", "", "AB");
+	ask_mail("Q1");
+	T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && got.authorised);
+	run_ms(50);
+	T_OK(ask_rcpt("r2@y.test") == CHAIN_CONTINUE && got.authorised);
+	ask_data();
+	T_OK(ask_message() == CHAIN_CONTINUE);
+	finish_group(true, true);
+	T_OK(contains(&fb.trace, "DM M DR R DR R|DT T L"));
+	T_OK(contains(&fb.args, "R:<r1@y.test>;R:<r2@y.test>;"));
+	fakes_fini();
+}
+
+/* What needs no recipients did not hear of them; another may want them. */
+static void
+an_endpoint_may_want_more_than_the_first(void)
+{
+	fakes();
+	fa.protocol = MILTER_NO_RCPT | MILTER_NO_MAIL | MILTER_NO_HELO;
 	fake_says(&fa, 'E', 1, FAKE_CLOSE);
 	group("AB", "", "AB");
-	T_OK(transaction() == CHAIN_TEMPFAIL);
+	ask_mail("Q1");
+	T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE && !got.authorised);
+	ask_data();
+	T_OK(ask_message() == CHAIN_CONTINUE);
 	finish_group(true, true);
+	T_OK(contains(&fb.args, "M:<s@x.test>:SIZE=10;R:<r1@y.test>;"));
 	fakes_fini();
 }
 
@@ -461,7 +556,14 @@ static const struct t_case cases[] = {
 	    a_recipient_refused_must_be_refused_again },
 	{ "group: a yes to a recipient must be said again",
 	    a_yes_to_a_recipient_must_be_said_again },
-	{ "group: rights to change do not grow", rights_to_change_do_not_grow },
+	{ "group: the second message of a session too",
+	    the_second_message_of_a_session_too },
+	{ "group: rights to change do not grow late",
+	    rights_to_change_do_not_grow_late },
+	{ "group: a loss between two commands is noticed",
+	    a_loss_between_two_commands_is_noticed },
+	{ "group: an endpoint may want more than the first",
+	    an_endpoint_may_want_more_than_the_first },
 	{ "group: a lie is not told twice", a_lie_is_not_told_twice },
 	{ "group: no replay where it is not wanted",
 	    no_replay_where_it_is_not_wanted },
