@@ -311,6 +311,8 @@ negotiated(struct conn *c, const struct milter_packet *pkt)
 			probe_ready(c);
 	} else if (c->link == NULL) {
 		probe_failed(c, why);
+	} else if (c->conf->n_endpoints > 1) {
+		lost_early(c, why); /* others may be another program */
 	} else {
 		link_fail(c->link, true, "negotiate: %s", why);
 	}

@@ -185,6 +185,7 @@ pool_get(struct link *l, struct estate *es)
 	c->heard = c->at_end = false;
 	l->state->reused++;
 	es->reused++;
-	probe_arm(e); /* the warm pool lacks one now */
+	if (c->conf->warm > 0)
+		probe_arm(e); /* the pool lacks one now */
 	return (true);
 }

@@ -381,6 +381,40 @@ a_lie_is_not_told_twice(void)
 }
 
 static void
+a_bad_negotiation_leads_to_the_next(void)
+{
+	fakes();
+	fa.raw_options = "\0\0\0\5O\0\0\0\2";
+	fa.raw_options_len = 9;
+	group("AB", "", "AB");
+	T_OK(transaction() == CHAIN_CONTINUE);
+	T_OK(has("\"failures\":0,\"fail_opens\":0"));
+	T_OK(has("\"failovers\":1,\"replays\":0"));
+	finish_group(true, true);
+	fakes_fini();
+}
+
+static void
+every_endpoint_has_its_pool(void)
+{
+	int i;
+
+	fakes();
+	fa.protocol = fb.protocol = MILTER_NR_HEADER;
+	group("AB", "balance = round-robin library = libmilter", "AB");
+	for (i = 0; i < 6; i++) {
+		T_OK(transaction() == CHAIN_CONTINUE);
+		again();
+	}
+	T_OK(has("\"connects\":2,\"reused\":4"));
+	T_OK(has("\"idle\":1,\"connects\":1,\"reused\":2"));
+	finish_group(true, true);
+	T_OK(fa.conns == 1 && fb.conns == 1);
+	T_OK(contains(&fb.trace, "K DC C H"));
+	fakes_fini();
+}
+
+static void
 no_replay_where_it_is_not_wanted(void)
 {
 	fakes();
@@ -565,6 +599,9 @@ static const struct t_case cases[] = {
 	{ "group: an endpoint may want more than the first",
 	    an_endpoint_may_want_more_than_the_first },
 	{ "group: a lie is not told twice", a_lie_is_not_told_twice },
+	{ "group: a bad negotiation leads to the next",
+	    a_bad_negotiation_leads_to_the_next },
+	{ "group: every endpoint has its pool", every_endpoint_has_its_pool },
 	{ "group: no replay where it is not wanted",
 	    no_replay_where_it_is_not_wanted },
 	{ "group: replays share the time of the question",
