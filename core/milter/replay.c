@@ -241,13 +241,12 @@ replay_same(struct link *l, char cmd, const struct outcome *o, bool skip)
 {
 	const struct heard *h;
 
-	if (l->replays == 0)
-		return (0);
+	/* Also where the session has to connect anew between messages. */
 	if ((cmd == MILTER_CONNECT && l->told_connect) ||
 	    (cmd == MILTER_HELO && l->told_helo == l->chain->helo) ||
 	    (cmd == MILTER_MAIL && l->told_mail))
 		return (o->kind == OUT_CONTINUE ? 1 : -1);
-	if (cmd != MILTER_RCPT)
+	if (cmd != MILTER_RCPT || l->replays == 0)
 		return (0);
 	while (l->replay_at < l->chain->n_shown && !concerns(l, l->replay_at))
 		l->replay_at++;

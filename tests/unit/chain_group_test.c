@@ -286,6 +286,26 @@ the_second_message_of_a_session_too(void)
 	}
 }
 
+static void
+what_the_session_was_told_stays(void)
+{
+	fakes();
+	fake_check(milter_put(
+	    &fake_says(&fa, 'E', 1, FAKE_SEND_CLOSE)->bytes, 'c', NULL, 0));
+	fake_reply(&fa, 'C', 2, 'r');
+	group("A", "", "A");
+	T_OK(transaction() == CHAIN_CONTINUE);
+	run_ms(50);
+	ask_mail("Q2");
+	T_OK(ask_rcpt("r1@y.test") == CHAIN_TEMPFAIL);
+	T_OK(has("\"replays_unlike\":1"));
+	chain_abort(chain);
+	ask_mail("Q3"); /* and is not held against the next message */
+	T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE);
+	finish_group(true, false);
+	fakes_fini();
+}
+
 /* A milter that gets the content beside one before it that changes nothing:
  * the other endpoint of that one may not change it any more. */
 static void
@@ -592,6 +612,8 @@ static const struct t_case cases[] = {
 	    a_yes_to_a_recipient_must_be_said_again },
 	{ "group: the second message of a session too",
 	    the_second_message_of_a_session_too },
+	{ "group: what the session was told stays",
+	    what_the_session_was_told_stays },
 	{ "group: rights to change do not grow late",
 	    rights_to_change_do_not_grow_late },
 	{ "group: a loss between two commands is noticed",
