@@ -16,10 +16,9 @@ breaker_failed(
 		return (false);
 	if (b->failures < after)
 		b->failures++;
-	if (b->state == BREAKER_CLOSED && !b->trial && b->failures < after)
+	if (b->state == BREAKER_CLOSED && b->failures < after)
 		return (false);
 	b->state = BREAKER_OPEN;
-	b->trial = false;
 	b->until_us = now_us + (eject_ms << b->row) * 1000;
 	if (b->row < DOUBLED_MAX)
 		b->row++;
@@ -50,8 +49,7 @@ breaker_handshake(struct breaker *b)
 {
 	if (b->state != BREAKER_HALF_OPEN)
 		return (false);
-	b->state = BREAKER_CLOSED;
-	b->trial = true;
+	b->state = BREAKER_CLOSED; /* the row of failures stays */
 	return (true);
 }
 

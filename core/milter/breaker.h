@@ -27,8 +27,7 @@ enum breaker_state { BREAKER_CLOSED, BREAKER_OPEN, BREAKER_HALF_OPEN };
 
 struct breaker {
 	enum breaker_state state;
-	bool trial;
-	unsigned failures; /* in a row */
+	unsigned failures; /* in a row; as many as eject: on trial */
 	unsigned row;      /* ejections since the last verdict */
 	uint64_t until_us; /* of OPEN, and of the probe in HALF_OPEN */
 };
