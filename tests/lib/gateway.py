@@ -150,6 +150,17 @@ listener "mx" {{ address = {{ {addrs} }} policy = "inbound" }}
         out = self.ctl("--json", *words)
         return json.loads(out.stdout)
 
+    def pid(self, name):
+        """The process of that name, or the first of that kind, once it runs:
+        one that is being started has the number 0, and a signal to that would
+        go to the test itself."""
+        def look():
+            return next((p["pid"] for p in self.ctl_json("status")["processes"]
+                         if name in (p["name"], p["name"].split(".")[0])), 0)
+        number = wait_for(look)
+        assert number > 1, f"{name} does not run"
+        return number
+
     def log_text(self):
         """What it logged so far."""
         with open(os.path.join(self.dir, "log"), errors="replace") as f:
