@@ -7,13 +7,13 @@ a uid of its own (uid-base); else all run as the caller.
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 
+from process import end
 from sanitizer import LogReader, Report, refuse_reports
 
 INST = os.environ.get("MILLDAM_INST", "")
@@ -110,12 +110,7 @@ listener "mx" {{ address = {{ {addrs} }} policy = "inbound" }}
     def stop(self):
         if self.proc is None:
             return 0
-        self.proc.send_signal(signal.SIGTERM)
-        try:
-            status = self.proc.wait(30)
-        except subprocess.TimeoutExpired:
-            self.proc.kill()
-            status = self.proc.wait()
+        status = end(self.proc)
         self.proc = None
         self.refuse_reports()
         return status
