@@ -4,6 +4,7 @@
 
 #include "core/milter/breaker.h"
 #include "core/milter/chain.h"
+#include "core/policy/policy.h"
 #include "milter-sdk/base/milter.h"
 
 #include <event2/event.h>
@@ -191,10 +192,16 @@ struct outcome {
 
 struct link {
 	struct chain *chain;
-	const struct milter_conf *conf;
+	const struct milter_conf *conf; /* &own */
+	const struct milter_conf *shared; /* the settings' */
+	struct milter_conf own; /* the milter's, with what rules changed; its
+	                           strings belong to the settings */
 	struct mstate *state;
 	enum milter_mode mode;
-	bool skipped; /* by a rule, or draining when we began */
+	bool skipped;        /* by a rule, or draining when we began */
+	bool drained;        /* the latter */
+	bool counted;        /* in state->sessions */
+	struct policy_by by; /* who had it skipped, or put into the chain */
 	bool authoriser;
 	struct conn *conn;
 	unsigned conns;  /* so many before it */
@@ -239,7 +246,7 @@ struct link {
 	struct expect expect[LINK_EXPECT_MAX];
 	size_t n_expect;
 	unsigned progress; /* that came since the question */
-	uint64_t sent_us; /* when the wait began */
+	uint64_t sent_us;  /* when the wait began */
 
 	/* content */
 	size_t body_off;
@@ -295,9 +302,11 @@ struct view {
 struct chain {
 	struct engine *engine;
 	struct settings *settings;
-	const struct policy *policy;
+	size_t policy; /* index */
 	const struct chain_facts *facts;
-	struct link *links;
+	struct link *all; /* of each milter that some rule may bring in */
+	size_t n_all;
+	struct link **links; /* those of the message in hand, in order */
 	size_t n_links;
 
 	enum question q;
