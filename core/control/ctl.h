@@ -47,5 +47,7 @@ int show_changed(struct json_object *);
 int show_list(struct json_object *);
 int show_message(struct json_object *);
 int show_explain(struct json_object *);
+/* policy.c - argv[0] is "policy"; asks no gateway */
+int policy_command(int argc, char **argv, bool json);
 
 #endif

@@ -53,6 +53,9 @@ usage(FILE *out)
 	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		fprintf(
 		    out, "  %-14s %s\n", commands[i].words, commands[i].help);
+	fprintf(out, "  %-14s %s\n  %-14s %s\n", "policy show",
+	    "[-f file] [policy]: as it is after all files", "policy test",
+	    "--client address ...: the chain for each recipient");
 }
 
 static int
@@ -232,8 +235,10 @@ main(int argc, char **argv)
 		usage(stderr);
 		return (EX_USAGE);
 	}
-	compose(line, sizeof(line), argc - optind, argv + optind);
 	colour_init(stdout);
+	if (strcmp(argv[optind], "policy") == 0)
+		return (policy_command(argc - optind, argv + optind, json));
+	compose(line, sizeof(line), argc - optind, argv + optind);
 	fd = dial(path);
 	say(fd, line);
 	text = hear(fd, &n);
