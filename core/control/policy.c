@@ -265,19 +265,19 @@ static void
 parse_options(struct test *t, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "client", 1, NULL, O_CLIENT },
-		{ "name", 1, NULL, O_NAME },
-		{ "helo", 1, NULL, O_HELO },
-		{ "listener", 1, NULL, O_LISTENER },
-		{ "tls", 1, NULL, O_TLS },
-		{ "login", 1, NULL, O_LOGIN },
-		{ "from", 1, NULL, O_FROM },
-		{ "to", 1, NULL, O_TO },
-		{ "size", 1, NULL, O_SIZE },
-		{ "header", 1, NULL, O_HEADER },
+		{ "client", required_argument, NULL, O_CLIENT },
+		{ "name", required_argument, NULL, O_NAME },
+		{ "helo", required_argument, NULL, O_HELO },
+		{ "listener", required_argument, NULL, O_LISTENER },
+		{ "tls", required_argument, NULL, O_TLS },
+		{ "login", required_argument, NULL, O_LOGIN },
+		{ "from", required_argument, NULL, O_FROM },
+		{ "to", required_argument, NULL, O_TO },
+		{ "size", required_argument, NULL, O_SIZE },
+		{ "header", required_argument, NULL, O_HEADER },
 		{ "no-header", 0, NULL, O_NO_HEADER },
-		{ "verdict", 1, NULL, O_VERDICT },
-		{ "at", 1, NULL, O_AT },
+		{ "verdict", required_argument, NULL, O_VERDICT },
+		{ "at", required_argument, NULL, O_AT },
 		{ NULL, 0, NULL, 0 },
 	};
 	int ch;
@@ -556,8 +556,9 @@ test_policy(int argc, char **argv, bool json)
 		one_recipient(t, t->n_rcpts > 0 ? t->rcpts[i] : NULL, all);
 	if (json)
 		printf("%s\n",
-		    json_object_to_json_string_ext(
-		        all, JSON_C_TO_STRING_PLAIN));
+		    json_object_to_json_string_ext(all,
+		        JSON_C_TO_STRING_PLAIN |
+		            JSON_C_TO_STRING_NOSLASHESCAPE));
 	json_object_put(all);
 	for (i = 0; i < t->n_groups; i++)
 		policy_chain_fini(&t->groups[i]);
