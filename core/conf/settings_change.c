@@ -295,6 +295,8 @@ check_verdict(struct reader *r, const struct policy *p,
 	for (i = 0; i < c->n_values; i++) {
 		size_t judge = c->values[i].milter;
 
+		if (judge == MILTER_NONE)
+			continue; /* told already */
 		if (!policy_reaches(p, judge)) {
 			conf_error(r->conf, &at,
 			    "verdict: no chain of this policy has \"%s\"",

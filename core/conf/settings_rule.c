@@ -359,6 +359,7 @@ read_condition(struct reader *r, struct conf_node *n, enum condition_kind kind,
 		if (m == NULL)
 			return;
 		m->except = text[0] == '!';
+		m->milter = MILTER_NONE;
 		m->text = rd_copy(r, text + m->except);
 		wrong = m->text != NULL ? parse_match(r, kind, m) : NULL;
 		if (wrong != NULL)

@@ -148,6 +148,8 @@ static const struct {
 	{ DLP RULE("skip = {dlp}"), "b.conf:4: no chain of this policy has" },
 	{ DLP RULE("add = {\"virus before dlp\"}"), "no chain of this policy" },
 	{ RULE("skip = {virus} add = {virus}"), "skips \"virus\" and adds it" },
+	{ RULE("verdict = {\"ghost=accept\"} skip = virus"),
+	    "ghost=accept is of no milter" },
 	{ RULE("skip = {ghost}"), "skip: there is no milter \"ghost\"" },
 	{ RULE("chain = {virus, virus}"), "names \"virus\" twice" },
 	{ RULE("chain = {}"), "an empty list; name the authoriser" },
