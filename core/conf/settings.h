@@ -62,10 +62,22 @@ struct milter_conf {
 	                   asks for is its failure, or left out */
 };
 
+enum mixed_action {       /* policy's on-mixed: groups that are refused while
+	                     others of the message are accepted */
+	MIXED_QUARANTINE, /* hold them */
+	MIXED_DISCARD,
+	MIXED_BOUNCE      /* only in a rule with client networks */
+};
+
 struct rule {
 	char *title;
 	struct cidr_list client; /* client = {...} */
 	bool has_client;
+	char **recipients; /* recipient = {"abuse@*", "*@example.org"}; any case */
+	size_t n_recipients;
+	bool has_recipient;
+	bool has_on_mixed;
+	enum mixed_action on_mixed;
 	size_t *skip;  /* indices into settings.milters */
 	size_t n_skip;
 	const char *file; /* where it stands, for explain */
@@ -81,6 +93,11 @@ struct policy {
 	size_t n_chain;
 	struct rule *rules; /* all that match apply */
 	size_t n_rules;
+	enum mixed_action on_mixed; /* quarantine */
+	bool separate;      /* mixed = split|separate: a recipient whose chain
+	                       differs from the first one's gets 452 */
+	bool prdr;          /* prdr = no: answers for each recipient after the
+	                       data, to clients that ask for them */
 	char hash[17];      /* hex: of the policy and the milters it names */
 };
 

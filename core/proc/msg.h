@@ -44,6 +44,10 @@ enum msg_type {
 	                    stuffing, our Received on top. */
 	MSG_BIG_FILE,    /* -: asks for an unnamed file for a large body */
 	MSG_RECORD,      /* str: decision record of mail that was not queued */
+	MSG_SUBMIT_MORE, /* as MSG_SUBMIT, with the same ref: further messages
+	                    of the same transaction come right after it, a
+	                    MSG_SUBMIT last, and all are put, or none; one
+	                    answer.  A set that is not ended is forgotten. */
 	/* queue to receiver */
 	MSG_SUBMITTED,   /* u8 status (0 on stable storage, 1 disk full,
 	                    2 input/output error, 3 refused), str reason */

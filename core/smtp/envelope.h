@@ -61,6 +61,7 @@ struct rcpt {
 	char *addr;
 	char *orcpt;    /* ORCPT= value as given, xtext */
 	uint8_t notify; /* enum env_notify */
+	uint16_t group; /* the chain engine's; not packed */
 	struct route route;
 };
 
