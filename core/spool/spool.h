@@ -104,8 +104,9 @@ int spool_put_message(struct spool *, const struct spool_new *, uint64_t *seq_r,
     struct spool_place *place_r) __attribute__((__warn_unused_result__));
 
 /* spool_put_messages - n messages as one: they lie in one batch, so that after
- * a crash all are there, or none; seq_r and place_r have room for n.  On -1 none
- * was put; also EMSGSIZE: more than a segment takes (see spool_new.file). */
+ * a crash all are there, or none; seq_r and place_r have room for n.  On -1
+ * none was put; also EMSGSIZE: more than a segment takes (see spool_new.file).
+ */
 int spool_put_messages(struct spool *, const struct spool_new *, size_t n,
     uint64_t *seq_r, struct spool_place *place_r)
     __attribute__((__warn_unused_result__));
