@@ -20,8 +20,12 @@
 enum { NOT_FOUND = -1 };
 
 static const char *const policy_names[] = { "authorise", "chain", "rule",
+	"on-mixed", "mixed", "prdr", NULL };
+static const char *const rule_names[] = { "client", "recipient", "skip",
+	"on-mixed", NULL };
+static const char *const on_mixed_words[] = { "quarantine", "discard", "bounce",
 	NULL };
-static const char *const rule_names[] = { "client", "skip", NULL };
+static const char *const mixed_words[] = { "split", "separate", NULL };
 static const char *const listener_names[] = { "address", "policy", NULL };
 
 void
@@ -35,6 +39,8 @@ policy_fini(struct policy *p)
 		free(p->rules[i].title);
 		free(p->rules[i].skip);
 		cidr_list_fini(&p->rules[i].client);
+		rd_free_list(
+		    &p->rules[i].recipients, &p->rules[i].n_recipients);
 	}
 	free(p->rules);
 }
@@ -99,6 +105,21 @@ read_rule(struct reader *r, struct conf_node *b, struct policy *p)
 		if (cidr_list_add(&rule->client, n->values[i]) == -1)
 			conf_error(r->conf, n, "client: %s is no network",
 			    n->values[i]);
+	n = conf_find(r->conf, b, "recipient");
+	rule->has_recipient = n != NULL;
+	rd_list(r, b, "recipient", &rule->recipients, &rule->n_recipients);
+	n = conf_find(r->conf, b, "on-mixed");
+	rule->has_on_mixed = n != NULL;
+	rule->on_mixed =
+	    (enum mixed_action)conf_word(r->conf, n, on_mixed_words, 0);
+	if (rule->on_mixed == MIXED_BOUNCE && !rule->has_client)
+		conf_error(r->conf, n,
+		    "on-mixed: bounce needs a rule with the client networks "
+		    "that are ours: others' senders may be forged");
+	if (rule->has_on_mixed && rule->has_recipient)
+		conf_error(r->conf, n,
+		    "on-mixed is for the whole message: not in a rule with "
+		    "recipient");
 	n = conf_find(r->conf, b, "skip");
 	milter_list(r, n, &rule->skip, &rule->n_skip);
 	for (i = 0; i < rule->n_skip; i++)
@@ -197,6 +218,16 @@ read_policy(struct reader *r, struct conf_node *b)
 	for (k = b->children; k != NULL; k = k->next)
 		if (k->is_block && strcmp(k->name, "rule") == 0)
 			read_rule(r, k, p);
+	k = conf_find(r->conf, b, "on-mixed");
+	p->on_mixed =
+	    (enum mixed_action)conf_word(r->conf, k, on_mixed_words, 0);
+	if (p->on_mixed == MIXED_BOUNCE)
+		conf_error(r->conf, k,
+		    "on-mixed: bounce stands in a rule with client only: a "
+		    "sender from elsewhere may be forged");
+	p->separate = conf_word(r->conf, conf_find(r->conf, b, "mixed"),
+	                  mixed_words, 0) == 1;
+	p->prdr = conf_bool(r->conf, conf_find(r->conf, b, "prdr"), false);
 	h = hash_tree(0xcbf29ce484222325ull, b->children);
 	for (i = 0; i < p->n_chain; i++)
 		for (k = r->conf->nodes; k != NULL; k = k->next)

@@ -30,9 +30,9 @@ now_us(void)
 	return ((uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000);
 }
 
-/* answer - the question is decided; given later by fire() */
-static void
-answer(struct chain *c, enum outcome_kind kind, const char *reply,
+/* chain_answer - the question is decided; given later by fire() */
+void
+chain_answer(struct chain *c, enum outcome_kind kind, const char *reply,
     const char *milter)
 {
 	memset(&c->answer, 0, sizeof(c->answer));
@@ -58,17 +58,21 @@ authorised(const struct chain *c)
 	return (c->has_auth_session || c->has_auth_message || c->auth_rcpt);
 }
 
-static void
-hold(struct chain *c, struct link *l)
+/* later - not everybody's milter: what it says before the first recipient is
+ * answered to those that have it, what at DATA to their groups */
+static bool
+later(const struct chain *c, const struct link *l)
 {
-	char *reason;
-
-	if (c->held_reason != NULL ||
-	    asprintf(&reason, "milter %s failed: %s", l->conf->name,
-	        l->why != NULL ? l->why : "") == -1)
-		return;
-	c->held_reason = reason;
-	c->held_by = l->conf->name;
+	switch (c->q) {
+	case Q_CONNECT:
+	case Q_HELO:
+	case Q_MAIL:
+		return (l->varies);
+	case Q_DATA:
+		return (l->varies && !groups_all_have(c, l));
+	default:
+		return (false);
+	}
 }
 
 /* failed - what a milter that failed means for the question in hand */
@@ -78,10 +82,8 @@ failed(struct chain *c, struct link *l)
 	struct outcome o = { failure_outcome(l->conf->on_failure), NULL };
 
 	/* A refusal stands, and an unknown command is refused anyway. */
-	if (l->mode == MODE_SHADOW || c->refused != NULL || c->q == Q_UNKNOWN)
+	if (c->refused != NULL || c->q == Q_UNKNOWN || later(c, l))
 		return;
-	if (l->conf->on_failure == FAIL_QUARANTINE && c->in_message)
-		hold(c, l);
 	if (l->conf->on_failure == FAIL_ACCEPT && !l->noted_open) {
 		l->noted_open = true;
 		l->state->fail_opens++;
@@ -89,7 +91,7 @@ failed(struct chain *c, struct link *l)
 		    l->why != NULL ? l->why : "failed");
 	}
 	if (o.kind != OUT_CONTINUE)
-		answer(c, o.kind, outcome_text(&o, c->q == Q_CONNECT),
+		chain_answer(c, o.kind, outcome_text(&o, c->q == Q_CONNECT),
 		    l->conf->name);
 }
 
@@ -102,67 +104,61 @@ sticky(struct chain *c, struct link *l, const struct outcome *o)
 	c->message.reply = o->reply != NULL ? strdup(o->reply) : NULL;
 	c->message_by = l->conf->name;
 	record_final(l, o->kind);
-	answer(c, o->kind, outcome_text(o, false), l->conf->name);
+	chain_answer(c, o->kind, outcome_text(o, false), l->conf->name);
+}
+
+/* on_message - a verdict on the whole message.  Of a milter that not everybody
+ * has, it concerns the recipients that have it. */
+static void
+on_message(struct chain *c, struct link *l, const struct outcome *o)
+{
+	if (!l->varies || o->kind == OUT_SHUTDOWN ||
+	    (c->q == Q_DATA && groups_all_have(c, l))) {
+		sticky(c, l, o);
+		return;
+	}
+	if (c->q != Q_RCPT)
+		return;
+	record_final(l, o->kind);
+	if (o->kind == OUT_DISCARD) /* accepted, and dropped with its group */
+		chain_answer(c, OUT_CONTINUE, "", NULL);
+	else
+		chain_answer(c, o->kind, outcome_text(o, false), l->conf->name);
 }
 
 /* judge - the link has said what it had to say */
 static void
 judge(struct chain *c, struct link *l)
 {
+	enum milter_mode mode = groups_mode(c, l);
 	struct outcome *o = &l->now;
 
-	if (l->skipped || l->mode == MODE_OFF ||
-	    (c->q == Q_MAIL && !l->conf->early))
+	if (mode == MODE_OFF || (c->q == Q_MAIL && !l->conf->early))
 		return;
-	if (c->q == Q_MESSAGE && l->asked && !l->failed &&
-	    (o->kind == OUT_CONTINUE || o->kind == OUT_ACCEPT) &&
-	    content_commit(l) == -1)
-		link_fail(l, false, "changes: %s", strerror(errno));
+	if (l->varies && l->asked && o->kind == OUT_DISCARD && c->q == Q_RCPT)
+		l->verdict.kind = OUT_DISCARD;
+	if (mode == MODE_SHADOW)
+		return;
 	if (l->failed) {
 		failed(c, l);
-		return;
-	}
-	if (c->q == Q_MESSAGE)
-		record_final(l, l->asked ? o->kind : OUT_ACCEPT);
-	if (l->mode == MODE_SHADOW)
-		return;
-	if (c->session.kind != OUT_NONE) {
+	} else if (c->session.kind != OUT_NONE) {
 		record_final(l, c->session.kind);
-		answer(c, c->session.kind, outcome_text(&c->session, false),
-		    c->session_by);
+		chain_answer(c, c->session.kind,
+		    outcome_text(&c->session, false), c->session_by);
+	} else if (l->kept.kind != OUT_NONE) {
+		if (c->q != Q_RCPT)
+			return;
+		record_final(l, l->kept.kind);
+		chain_answer(c, l->kept.kind, outcome_text(&l->kept, false),
+		    l->conf->name);
 	} else if (l->verdict.kind != OUT_NONE) {
-		sticky(c, l, &l->verdict);
+		on_message(c, l, &l->verdict);
 	} else if (l->asked && o->kind == OUT_DISCARD && c->q == Q_RCPT) {
 		sticky(c, l, o);
 	} else if (l->asked && outcome_verdict(o->kind) != CHAIN_CONTINUE) {
 		record_final(l, o->kind);
-		answer(c, o->kind, outcome_text(o, false), l->conf->name);
+		chain_answer(c, o->kind, outcome_text(o, false), l->conf->name);
 	}
-}
-
-/* may_edit - could the link still change what those after it see? */
-static bool
-may_edit(const struct link *l)
-{
-	const uint32_t edits = MILTER_MAY_ALL &
-	    ~(uint32_t)(MILTER_MAY_QUARANTINE | MILTER_MAY_SET_MACROS);
-
-	if (l->skipped || l->out || l->failed || (l->done && !l->asked) ||
-	    l->mode == MODE_OFF || l->mode == MODE_SHADOW)
-		return (false);
-	return (!conn_ready(l) ||
-	    (l->conn->opts.actions & l->conf->may & edits) != 0);
-}
-
-/* side_by_side - content also goes to those behind the link in hand, as long as
- * nobody before them can change it; verdicts still count in order */
-static void
-side_by_side(struct chain *c)
-{
-	size_t i;
-
-	for (i = c->at; i + 1 < c->n_links && !may_edit(&c->links[i]); i++)
-		(void)link_ask(&c->links[i + 1]);
 }
 
 /* step - go on with the question as far as it goes */
@@ -171,17 +167,18 @@ step(struct chain *c)
 {
 	struct link *l;
 
+	if (c->q == Q_MESSAGE)
+		run_step(c);
 	while (c->q != Q_NONE && !c->answered) {
+		if (c->q == Q_MESSAGE)
+			break;
 		if (c->at == c->n_links) {
-			answer(c, OUT_CONTINUE, "", NULL);
+			chain_answer(c, OUT_CONTINUE, "", NULL);
 			break;
 		}
 		l = &c->links[c->at];
-		if (link_ask(l) == 1) {
-			if (c->q == Q_MESSAGE)
-				side_by_side(c);
+		if (groups_mode(c, l) != MODE_OFF && link_ask(l) == 1)
 			break;
-		}
 		judge(c, l);
 		c->at++;
 	}
@@ -196,15 +193,56 @@ end_message(struct chain *c)
 
 	for (i = 0; i < c->n_links; i++)
 		link_abort(&c->links[i]);
+	groups_end(c);
 	c->in_message = false;
 	c->n_rcpts = 0;
 	c->has_auth_message = false;
 	outcome_clear(&c->message);
-	free(c->held_reason);
-	c->held_reason = NULL;
-	view_fini(&c->view);
 	c->msg = NULL;
 	c->env = NULL;
+}
+
+/* only_group - of the content phase, or NULL if there are several */
+static struct group *
+only_group(struct chain *c)
+{
+	struct group *g = NULL;
+	size_t k;
+
+	for (k = 0; k < c->n_groups; k++) {
+		if (!c->groups[k].live)
+			continue;
+		if (g != NULL)
+			return (NULL);
+		g = &c->groups[k];
+	}
+	return (g);
+}
+
+/* complete_one - the only group's results into the receiver's message */
+static void
+complete_one(struct chain *c, struct group *g, char **reason_r)
+{
+	struct chain_answer *a = &c->answer;
+	uint32_t flags = g->view->flags;
+
+	if (a->verdict != CHAIN_CONTINUE)
+		return;
+	if (g->held_reason != NULL) {
+		a->quarantine = true;
+		a->hold_by = g->held_by;
+		*reason_r = g->held_reason;
+		g->held_reason = NULL;
+	}
+	view_store(g->view, c->msg);
+	if (g->own_env) {
+		env_fini(c->env);
+		*c->env = *g->env;
+		free(g->env);
+		g->env = NULL;
+		g->own_env = false;
+	}
+	c->env->flags |= flags;
 }
 
 /* complete - the last of the answer: results into the receiver's message */
@@ -213,22 +251,24 @@ complete(struct chain *c, enum question q, char **reason_r)
 {
 	struct chain_answer *a = &c->answer;
 	bool go_on = a->verdict == CHAIN_CONTINUE;
+	struct group *g;
 
 	if (q == Q_RCPT) {
 		a->authorised = authorised(c);
+		a->group = (uint16_t)c->group;
 		if (go_on && c->refused == NULL)
 			c->n_rcpts++;
+		if (go_on && a->authorised && groups_accept(c) == -1)
+			a->verdict = CHAIN_TEMPFAIL;
 		c->rcpt = c->refused = NULL;
+		c->rcpt_args = NULL;
+		c->n_rcpt_args = 0;
 		c->route = NULL;
-	} else if (q == Q_MESSAGE) {
-		if (go_on && c->held_reason != NULL) {
-			a->quarantine = true;
-			a->hold_by = c->held_by;
-			*reason_r = c->held_reason;
-			c->held_reason = NULL;
-		}
-		if (go_on)
-			view_store(&c->view, c->msg, c->env);
+	} else if (q == Q_MESSAGE && c->concluded) {
+		if ((g = only_group(c)) != NULL)
+			complete_one(c, g, reason_r);
+		else if (groups_result(c, a) == -1)
+			a->verdict = CHAIN_TEMPFAIL;
 	}
 	if (q == Q_MESSAGE || (q == Q_MAIL && !go_on))
 		end_message(c);
@@ -260,6 +300,7 @@ fire(struct chain *c)
 	if (a.hold_by == NULL)
 		a.hold_by = "";
 	done(arg, &a);
+	groups_result_free(&a);
 	free(reply);
 	free(reason);
 	settings_unref(&settings); /* names in the answer belong to it */
@@ -270,12 +311,12 @@ chain_wake(struct link *l)
 {
 	struct chain *c = l->chain;
 
-	if (c->q != Q_NONE && !c->answered && c->at < c->n_links) {
-		if (&c->links[c->at] == l)
-			step(c);
-		else if (c->q == Q_MESSAGE && l->asked)
-			(void)link_ask(l); /* its body goes on meanwhile */
-	}
+	if (c->q == Q_MESSAGE && !c->answered && l->started) {
+		(void)link_ask(l); /* its body goes on before its turn, too */
+		step(c);
+	} else if (c->q != Q_NONE && !c->answered && c->at < c->n_links &&
+	    &c->links[c->at] == l)
+		step(c);
 	if (c->q != Q_NONE && c->answered)
 		fire(c);
 }
@@ -308,11 +349,11 @@ begin(struct chain *c, enum question q, chain_done_fn *done, void *arg)
 		outcome_clear(&c->links[i].now);
 	}
 	if (c->session.kind != OUT_NONE)
-		answer(c, c->session.kind, outcome_text(&c->session, false),
-		    c->session_by);
+		chain_answer(c, c->session.kind,
+		    outcome_text(&c->session, false), c->session_by);
 	else if (c->message.kind != OUT_NONE && c->in_message)
-		answer(c, c->message.kind, outcome_text(&c->message, false),
-		    c->message_by);
+		chain_answer(c, c->message.kind,
+		    outcome_text(&c->message, false), c->message_by);
 	else
 		step(c);
 	if (c->answered)
@@ -328,29 +369,8 @@ refuse(struct chain *c, enum question q, enum outcome_kind kind,
 	c->q = q;
 	c->done = done;
 	c->arg = arg;
-	answer(c, kind, reply, NULL);
+	chain_answer(c, kind, reply, NULL);
 	event_active(c->defer, EV_TIMEOUT, 0);
-}
-
-static bool
-skipped_by_rule(
-    const struct policy *p, size_t milter, const struct chain_facts *f)
-{
-	uint8_t addr[16];
-	bool known = cidr_parse_addr(f->client_addr, addr) == 0;
-	size_t i, k;
-
-	for (i = 0; i < p->n_rules; i++) {
-		const struct rule *r = &p->rules[i];
-
-		if (r->has_client &&
-		    !(known && cidr_list_has(&r->client, addr)))
-			continue;
-		for (k = 0; k < r->n_skip; k++)
-			if (r->skip[k] == milter)
-				return (true);
-	}
-	return (false);
 }
 
 /* link_init - one milter of the session; false: no state for its name */
@@ -360,6 +380,7 @@ link_init(struct chain *c, struct link *l, size_t milter)
 	const struct policy *p = c->policy;
 
 	l->chain = c;
+	l->index = c->n_links;
 	l->conf = &c->settings->milters[milter];
 	l->state = engine_state(c->engine, l->conf->name);
 	if (l->state == NULL)
@@ -367,10 +388,7 @@ link_init(struct chain *c, struct link *l, size_t milter)
 	l->authoriser = p->has_authoriser && p->authoriser == milter;
 	l->mode = engine_effective(l->state, l->conf);
 	/* Draining: sessions that run go on, this one begins without. */
-	l->skipped = l->mode == MODE_DRAIN ||
-	    (!l->authoriser && skipped_by_rule(p, milter, c->facts));
-	if (!l->skipped && l->mode != MODE_OFF)
-		l->state->sessions++;
+	l->skipped = l->mode == MODE_DRAIN;
 	return (true);
 }
 
@@ -380,6 +398,7 @@ chain_new(struct engine *e, struct settings *s, size_t policy,
 {
 	struct chain *c = calloc(1, sizeof(*c));
 	const struct policy *p = &s->policies[policy];
+	size_t i;
 
 	if (c == NULL)
 		return (NULL);
@@ -395,6 +414,10 @@ chain_new(struct engine *e, struct settings *s, size_t policy,
 	for (; c->n_links < p->n_chain; c->n_links++)
 		if (!link_init(c, &c->links[c->n_links], p->chain[c->n_links]))
 			goto fail;
+	groups_init(c);
+	for (i = 0; i < c->n_links; i++)
+		if (!c->links[i].skipped && c->links[i].mode != MODE_OFF)
+			c->links[i].state->sessions++;
 	return (c);
 
 fail:
@@ -424,12 +447,14 @@ chain_free(struct chain **cp)
 		return;
 	*cp = NULL;
 	c->q = Q_NONE;
+	groups_clear(c);
 	for (i = 0; i < c->n_links; i++) {
 		struct link *l = &c->links[i];
 
 		conn_put(l);
 		link_reset_message(l);
 		outcome_clear(&l->now);
+		outcome_clear(&l->kept);
 		record_clear(l);
 		free(l->why);
 	}
@@ -437,10 +462,8 @@ chain_free(struct chain **cp)
 	free_mail(c);
 	outcome_clear(&c->session);
 	outcome_clear(&c->message);
-	free(c->held_reason);
 	free(c->ans_reply);
 	free(c->summary);
-	view_fini(&c->view);
 	if (c->defer != NULL)
 		event_free(c->defer);
 	settings_unref(&c->settings);
@@ -501,6 +524,7 @@ chain_mail(struct chain *c, const char *id, const char *sender,
 	size_t i;
 
 	end_message(c);
+	groups_clear(c);
 	(void)snprintf(c->id, sizeof(c->id), "%s", id);
 	for (i = 0; i < c->n_links; i++)
 		renew(c, &c->links[i]);
@@ -518,12 +542,18 @@ chain_rcpt(struct chain *c, const char *rcpt, const char *const *args,
     size_t n_args, const struct route *route, const char *refused,
     chain_done_fn *done, void *arg)
 {
+	const char *why;
+
 	c->rcpt = rcpt;
 	c->rcpt_args = args;
 	c->n_rcpt_args = n_args;
 	c->route = route;
 	c->refused = refused;
 	c->auth_rcpt = false;
+	if ((why = groups_pick(c, rcpt)) != NULL) {
+		refuse(c, Q_RCPT, OUT_TEMPFAIL, why, done, arg);
+		return;
+	}
 	begin(c, Q_RCPT, done, arg);
 }
 
@@ -542,8 +572,7 @@ chain_message(struct chain *c, struct message *m, struct envelope *env,
 
 	c->msg = m;
 	c->env = env;
-	view_fini(&c->view);
-	view_init(&c->view, m, env);
+	c->concluded = false;
 	for (i = 0; i < m->n_fields; i++)
 		if (strlen(m->fields[i].name) + m->fields[i].value_len >
 		    FIELD_MAX) {
@@ -556,7 +585,10 @@ chain_message(struct chain *c, struct message *m, struct envelope *env,
 		if (c->links[i].conf->message_ms > total)
 			total = c->links[i].conf->message_ms;
 	c->content_us = now_us() + total * 1000;
-	begin(c, Q_MESSAGE, done, arg);
+	if (groups_begin(c) == -1)
+		refuse(c, Q_MESSAGE, OUT_TEMPFAIL, NO_MEMORY, done, arg);
+	else
+		begin(c, Q_MESSAGE, done, arg);
 }
 
 void

@@ -14,7 +14,9 @@
  *   chain   one SMTP session: the question in hand, the milters in order
  *   link    one milter of that session: what it has been told and answered
  *   conn    the link's connection: socket, buffers, negotiated options
- *   view    the message as the next milter sees it
+ *   group   recipients of a message that have the same chain
+ *   view    a version of the header and body; groups share it until a milter
+ *           that not all of them have changes it
  *
  * A question goes from link to link (chain_step).  A link says whether it is
  * done or waits; whatever happens on its connection ends in chain_wake(), which
@@ -22,6 +24,7 @@
  * the outermost function, because it may free the chain.
  */
 enum {
+	PICK_ABSENT = 0xff,         /* a group's mode of a milter it lacks */
 	LINK_EXPECT_MAX = 16,       /* kinds of answer due at one time */
 	LINK_STAGES_MAX = 48,       /* stages noted for the record */
 	LINK_EDITS_MAX = 4000,      /* changes by one milter to one message */
@@ -79,6 +82,8 @@ struct engine {
 	struct host *hosts;
 	void (*alarm)(void *, const char *, const char *);
 	void *alarm_arg;
+	/* for tests: picks a recipient's chain instead of the rules */
+	void (*pick)(const struct chain *, const char *rcpt, uint8_t *modes);
 	unsigned n_idle; /* of all milters */
 	struct event *pool_tick;
 };
@@ -154,6 +159,10 @@ struct outcome {
 
 struct link {
 	struct chain *chain;
+	size_t index;      /* in the chain's order */
+	bool varies;       /* not every recipient's chain has it so */
+	bool replay;       /* a further session, for another version */
+	struct link *next; /* of those, in the chain's extras */
 	const struct milter_conf *conf;
 	struct mstate *state;
 	enum milter_mode mode;
@@ -170,6 +179,7 @@ struct link {
 	bool failed;          /* until the next MAIL */
 	char *why;            /* of the failure */
 	bool noted_open;      /* fail-open told for this message */
+	struct outcome kept;  /* of CONNECT or HELO, answered at RCPT */
 	uint32_t sent_macros; /* stages (bits) that had a set on this conn */
 
 	/* the message */
@@ -186,9 +196,12 @@ struct link {
 	struct expect expect[LINK_EXPECT_MAX];
 	size_t n_expect;
 	unsigned progress; /* that came since the question */
-	uint64_t sent_us; /* when the wait began */
+	uint64_t sent_us;  /* when the wait began */
 
 	/* content */
+	bool started;      /* its turn has come */
+	uint32_t groups;   /* bits: whom it runs for */
+	struct view *view; /* what it is shown */
 	size_t body_off;
 	bool pumping; /* content not all queued */
 	bool skip_body;
@@ -208,9 +221,11 @@ struct link {
 	uint64_t final_us;
 };
 
-/* The message as the next milter sees it.  Parts not owned are borrowed from
- * the receiver's message and envelope. */
+/* A version of header and body.  Parts not owned are those of the base, in the
+ * end of the receiver's message. */
 struct view {
+	unsigned refs;
+	struct view *base; /* a reference */
 	struct field *fields;
 	size_t n_fields;
 	bool own_fields;
@@ -218,9 +233,31 @@ struct view {
 	size_t body_len;
 	struct buf mem; /* a replaced body */
 	bool own_body;
+	uint32_t flags; /* ENV_* to add */
+};
+
+/* Recipients of this message whose chain is the same. */
+struct group {
+	uint8_t *modes;    /* enum milter_mode of each link, or PICK_ABSENT */
+	struct link **ran; /* the session that served it, of each link */
+	unsigned n_rcpts;  /* accepted */
+	bool live;         /* takes part in the content phase */
+	struct view *view;
 	struct envelope *env;
 	bool own_env;
-	uint32_t flags; /* ENV_* to add */
+	struct outcome out; /* a verdict that ended it */
+	const char *by;
+	char *held_reason;
+	const char *held_by;
+};
+
+/* An accepted recipient as it was shown, for a further session. */
+struct seen_rcpt {
+	char *text; /* address NUL argument NUL ... */
+	size_t n_args;
+	size_t group;
+	struct route route;
+	bool routed;
 };
 
 struct chain {
@@ -248,8 +285,15 @@ struct chain {
 	const char *message_by;
 	bool in_message;
 	bool message_seen; /* a first MAIL: later ones clear the record */
-	char *held_reason;
-	const char *held_by;
+	bool varies;       /* there may be several groups */
+	bool concluded;    /* the content phase came to its end */
+	enum mixed_action on_mixed;
+	struct group *groups; /* room for CHAIN_GROUPS_MAX, or NULL */
+	size_t n_groups;
+	size_t group; /* of the recipient in hand */
+	struct link *extras;
+	struct seen_rcpt *seen;
+	size_t n_seen, cap_seen;
 
 	/* arguments of the question; borrowed until it is answered */
 	char id[ENV_ID_MAX];
@@ -265,13 +309,14 @@ struct chain {
 	unsigned n_rcpts; /* accepted so far, for {nrcpts} */
 	struct message *msg;
 	struct envelope *env;
-	struct view view;
 	uint64_t content_us; /* end of the whole chain's time */
 
 	char *summary;
 };
 
 /* chain.c */
+void chain_answer(
+    struct chain *, enum outcome_kind, const char *reply, const char *milter);
 void chain_wake(struct link *); /* its question may go on; maybe answers */
 uint64_t now_us(void);
 
@@ -321,6 +366,7 @@ void link_settle(struct link *, char cmd, struct outcome *);
 bool link_waits(const struct link *);
 void link_reset_message(struct link *);
 void link_abort(struct link *);
+int link_rcpt(struct link *);
 /* link_fail - close, note, log; poison when it broke the protocol */
 void link_fail(struct link *, bool poison, const char *fmt, ...)
     __attribute__((__format__(printf, 3, 4)));
@@ -329,23 +375,54 @@ int put_missing(struct link *); /* CONNECT, HELO, MAIL as needed */
 /* content.c */
 int content_begin(struct link *);
 int content_pump(struct link *);
-int content_commit(struct link *); /* its edits into the view */
+
+/* groups.c: who has which chain */
+void groups_init(struct chain *); /* for the session */
+/* groups_pick - the group of a recipient, or NULL and the reply it gets */
+const char *groups_pick(struct chain *, const char *rcpt);
+/* groups_accept - one more recipient; -1 with ENOMEM */
+int groups_accept(struct chain *);
+/* groups_all_have - do all accepted recipients' chains enforce this milter? */
+bool groups_all_have(const struct chain *, const struct link *);
+enum milter_mode groups_mode(const struct chain *, const struct link *);
+int groups_begin(struct chain *); /* the content phase */
+void groups_end(struct chain *);
+void groups_clear(struct chain *); /* all is forgotten, the record too */
+void group_over(struct group *, const struct outcome *, const char *by);
+void group_hold(struct group *, const char *reason, const char *by);
+/* groups_result - what the groups came to; 0 or -1 with ENOMEM */
+int groups_result(struct chain *, struct chain_answer *);
+void groups_result_free(struct chain_answer *);
+
+/* run.c: the content phase */
+void run_step(struct chain *);
+int run_rcpts(struct link *); /* a further session's recipients */
 
 /* edits.c */
 int edits_add(struct edit_list *, const struct milter_edit *, uint64_t max);
 void edits_clear(struct edit_list *);
-int edits_apply(struct link *, struct view *, bool dry);
+/* edits_apply - the link's edits for these groups, all or (on -1) none; in
+ * those that have it in shadow they are only noted */
+int edits_apply(struct link *, uint32_t groups);
 void fields_free(struct field *, size_t n);
-void view_init(struct view *, struct message *, struct envelope *);
-void view_fini(struct view *);
+struct view *view_new(struct message *); /* NULL with ENOMEM */
+struct view *view_ref(struct view *);
+void view_unref(struct view **);
+bool view_same(const struct view *, const struct view *);
 /* view_store - what the milters made of it into the receiver's own */
-void view_store(struct view *, struct message *, struct envelope *);
+void view_store(struct view *, struct message *);
+/* view_copy - into a message of its own; the body goes to the first that takes
+ * it and is borrowed by the others */
+int view_copy(struct view *, struct message *message_r);
 
 /* edit_header.c, edit_envelope.c: copies with the edits in them */
 int edit_header(struct link *, const struct view *, struct field **fields_r,
     size_t *n_r, uint32_t *flags_r);
-int edit_envelope(
-    struct link *, const struct envelope *from, struct envelope *to);
+/* env_clone_head - all but the recipients */
+int env_clone_head(const struct envelope *from, struct envelope *to);
+/* first: of the groups; it gets the added recipients, and is noted */
+int edit_envelope(struct link *, const struct envelope *from,
+    struct envelope *to, bool first);
 
 /* answer.c */
 void outcome_clear(struct outcome *);

@@ -10,8 +10,10 @@ noinst_LTLIBRARIES += %D%/libmilterc.la
 	%D%/edit_header.c \
 	%D%/edits.c \
 	%D%/engine.c \
+	%D%/groups.c \
 	%D%/macros.c \
 	%D%/negotiate.c \
 	%D%/pool.c \
 	%D%/record.c \
+	%D%/run.c \
 	%D%/stage.c

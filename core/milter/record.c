@@ -274,16 +274,16 @@ put_edits(const struct link *l, struct buf *b)
 }
 
 static const char *
-mode_name(const struct link *l)
+mode_name(const struct link *l, enum milter_mode mode)
 {
 	static const char *const names[] = { "enforce", "shadow", "off",
 		"drain" };
 
-	return (l->skipped ? "skipped" : names[l->mode]);
+	return (l->skipped ? "skipped" : names[mode]);
 }
 
 static int
-put_link(const struct link *l, struct buf *b)
+put_link(const struct link *l, enum milter_mode mode, struct buf *b)
 {
 	const struct milter_conf *m = l->conf;
 	size_t ep = l->endpoint < m->n_endpoints ? l->endpoint : 0;
@@ -291,7 +291,8 @@ put_link(const struct link *l, struct buf *b)
 	if (buf_add(b, "{", 1) == -1 || json_kv_str(b, "name", m->name) == -1 ||
 	    json_kv_str(b, "endpoint",
 	        m->n_endpoints > 0 ? m->endpoints[ep].text : "") == -1 ||
-	    json_kv_str(b, "mode", mode_name(l)) == -1 ||
+	    json_kv_str(b, "mode", mode_name(l, mode)) == -1 ||
+	    (l->replay && buf_addf(b, ",\"replay\":true") == -1) ||
 	    json_kv_str(b, "verdict", outcome_word(l->final)) == -1 ||
 	    put_stages(l, b) == -1 || put_edits(l, b) == -1)
 		return (-1);
@@ -306,40 +307,98 @@ put_link(const struct link *l, struct buf *b)
 int
 chain_record(const struct chain *c, struct buf *out)
 {
+	const struct link *l;
 	size_t i;
 
 	if (buf_add(out, "[", 1) == -1)
 		return (-1);
 	for (i = 0; i < c->n_links; i++)
 		if ((i > 0 && buf_add(out, ",", 1) == -1) ||
-		    put_link(&c->links[i], out) == -1)
+		    put_link(&c->links[i], c->links[i].mode, out) == -1)
+			return (-1);
+	for (l = c->extras; l != NULL; l = l->next)
+		if (buf_add(out, ",", 1) == -1 ||
+		    put_link(l, l->mode, out) == -1)
 			return (-1);
 	return (buf_add(out, "]", 1));
+}
+
+/* served_by - the session of milter i for a group, or NULL: not in its chain */
+static const struct link *
+served_by(const struct chain *c, size_t group, size_t i)
+{
+	const struct group *g;
+
+	if (group >= c->n_groups)
+		return (&c->links[i]);
+	g = &c->groups[group];
+	if (g->modes[i] == PICK_ABSENT)
+		return (NULL);
+	return (g->ran[i] != NULL ? g->ran[i] : &c->links[i]);
+}
+
+int
+chain_group_record(const struct chain *c, uint16_t group, struct buf *out)
+{
+	const struct link *l;
+	bool any = false;
+	size_t i;
+
+	if (buf_add(out, "[", 1) == -1)
+		return (-1);
+	for (i = 0; i < c->n_links; i++) {
+		if ((l = served_by(c, group, i)) == NULL)
+			continue;
+		if ((any && buf_add(out, ",", 1) == -1) ||
+		    put_link(l,
+		        group < c->n_groups
+		            ? (enum milter_mode)c->groups[group].modes[i]
+		            : l->mode,
+		        out) == -1)
+			return (-1);
+		any = true;
+	}
+	return (buf_add(out, "]", 1));
+}
+
+static int
+sum_up(struct buf *b, const struct link *l, enum milter_mode mode)
+{
+	if (l->skipped || l->mode == MODE_OFF)
+		return (0);
+	if (buf_addf(b, "%s%s=%s", b->len > 0 ? " " : "", l->conf->name,
+	        l->failed ? "failed" : outcome_word(l->final)) == -1 ||
+	    (l->final_us >= 1000 &&
+	        buf_addf(b, "(%llums)",
+	            (unsigned long long)(l->final_us / 1000)) == -1) ||
+	    (mode == MODE_SHADOW && buf_addf(b, "[shadow]") == -1))
+		return (-1);
+	return (0);
+}
+
+const char *
+chain_group_summary(struct chain *c, uint16_t group)
+{
+	struct buf b = BUF_INIT(SUMMARY_MAX);
+	const struct link *l;
+	size_t i;
+	int r = 0;
+
+	for (i = 0; i < c->n_links && r == 0; i++)
+		if ((l = served_by(c, group, i)) != NULL)
+			r = sum_up(&b, l,
+			    group < c->n_groups
+			        ? (enum milter_mode)c->groups[group].modes[i]
+			        : l->mode);
+	free(c->summary);
+	c->summary = buf_take(&b, NULL);
+	return (c->summary != NULL ? c->summary : "");
 }
 
 const char *
 chain_summary(const struct chain *cc)
 {
 	/* The text is a cache, not part of the chain's meaning. */
-	struct chain *c = (struct chain *)(uintptr_t)cc;
-	struct buf b = BUF_INIT(SUMMARY_MAX);
-	const struct link *l;
-	size_t i;
-	int r = 0;
-
-	for (i = 0; i < c->n_links && r == 0; i++) {
-		l = &c->links[i];
-		if (l->skipped || l->mode == MODE_OFF)
-			continue;
-		r = buf_addf(&b, "%s%s=%s", b.len > 0 ? " " : "", l->conf->name,
-		    l->failed ? "failed" : outcome_word(l->final));
-		if (r == 0 && l->final_us >= 1000)
-			r = buf_addf(&b, "(%llums)",
-			    (unsigned long long)(l->final_us / 1000));
-		if (r == 0 && l->mode == MODE_SHADOW)
-			r = buf_addf(&b, "[shadow]");
-	}
-	free(c->summary);
-	c->summary = buf_take(&b, NULL);
-	return (c->summary != NULL ? c->summary : "");
+	return (chain_group_summary(
+	    (struct chain *)(uintptr_t)cc, CHAIN_GROUPS_MAX));
 }

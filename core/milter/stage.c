@@ -87,6 +87,8 @@ link_reset_message(struct link *l)
 	l->body_off = 0;
 	free(l->quarantine);
 	l->quarantine = NULL;
+	l->started = false;
+	l->groups = 0;
 	outcome_clear(&l->verdict);
 	edits_clear(&l->edits);
 }
@@ -231,6 +233,16 @@ put_missing(struct link *l)
 	return (0);
 }
 
+/* link_rcpt - a recipient, to a further session */
+int
+link_rcpt(struct link *l)
+{
+	if (l->skip_rcpt)
+		return (0);
+	return (
+	    command(l, MILTER_RCPT, MILTER_NO_RCPT, MILTER_NR_RCPT, put_rcpt));
+}
+
 /* put_stage - the commands of the question in hand */
 static int
 put_stage(struct link *l)
@@ -256,6 +268,8 @@ put_stage(struct link *l)
 		        : command(l, MILTER_DATA, MILTER_NO_DATA,
 		              MILTER_NR_DATA, put_data));
 	case Q_MESSAGE:
+		if (l->replay && run_rcpts(l) == -1)
+			return (-1);
 		return (content_begin(l));
 	case Q_UNKNOWN:
 		l->state->calls++;
@@ -349,6 +363,12 @@ session_over(struct link *l, char cmd, struct outcome *o)
 		log_info("%s: milter=%s: authorised by accept at %s",
 		    c->id[0] != '\0' ? c->id : "NOQUEUE", l->conf->name,
 		    cmd == MILTER_CONNECT ? "connect" : "helo");
+	} else if (o->kind != OUT_ACCEPT && l->varies &&
+	    o->kind != OUT_SHUTDOWN) {
+		/* Not everybody's milter: answered to its recipients. */
+		l->kept.kind = o->kind;
+		free(l->kept.reply);
+		l->kept.reply = strdup(outcome_text(o, false));
 	} else if (o->kind != OUT_ACCEPT && enforced) {
 		outcome_clear(&c->session);
 		c->session.kind = o->kind;
@@ -387,6 +407,12 @@ link_settle(struct link *l, char cmd, struct outcome *o)
 {
 	struct chain *c = l->chain;
 
+	if (l->replay && strchr("CHMR", cmd) != NULL) {
+		outcome_clear(o);
+		link_fail(
+		    l, false, "%c answered otherwise than the first time", cmd);
+		return;
+	}
 	if (cmd == MILTER_CONNECT || cmd == MILTER_HELO) {
 		session_over(l, cmd, o);
 		return;
