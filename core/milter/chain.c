@@ -312,7 +312,7 @@ chain_wake(struct link *l)
 	struct chain *c = l->chain;
 
 	if (c->q == Q_MESSAGE && !c->answered && l->started) {
-		(void)link_ask(l); /* its body goes on before its turn, too */
+		(void)run_ask(l); /* its body goes on before its turn, too */
 		step(c);
 	} else if (c->q != Q_NONE && !c->answered && c->at < c->n_links &&
 	    &c->links[c->at] == l)

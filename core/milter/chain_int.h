@@ -396,6 +396,7 @@ void groups_result_free(struct chain_answer *);
 
 /* run.c: the content phase */
 void run_step(struct chain *);
+int run_ask(struct link *);
 int run_rcpts(struct link *); /* a further session's recipients */
 
 /* edits.c */

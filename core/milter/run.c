@@ -165,14 +165,22 @@ start_all(struct chain *c)
 			start(c, i);
 }
 
+/* run_ask - go on with a session; 1 while it waits.  One without groups has
+ * nothing to be shown. */
+int
+run_ask(struct link *l)
+{
+	return (l->started && l->view != NULL ? link_ask(l) : 0);
+}
+
 static bool
 busy(struct chain *c, size_t i)
 {
 	struct link *l;
-	bool waits = link_ask(&c->links[i]) == 1;
+	bool waits = run_ask(&c->links[i]) == 1;
 
 	for (l = c->extras; l != NULL; l = l->next)
-		if (l->index == i && link_ask(l) == 1)
+		if (l->index == i && run_ask(l) == 1)
 			waits = true;
 	return (waits);
 }
