@@ -57,17 +57,32 @@ idle(const struct link *l)
 	    (l->done && !l->asked));
 }
 
-/* may_edit - could a session of that milter still change what others see? */
+/* may_edit_in - could that session still change what others see? */
 static bool
-may_edit(const struct chain *c, const struct link *l)
+may_edit_in(const struct link *l)
 {
 	const uint32_t edits = MILTER_MAY_ALL &
 	    ~(uint32_t)(MILTER_MAY_QUARANTINE | MILTER_MAY_SET_MACROS);
 
-	if (enforced(c, l->index, holders(c, l->index)) == 0 || idle(l))
+	if (idle(l))
 		return (false);
 	return (!conn_ready(l) ||
 	    (l->conn->opts.actions & l->conf->may & edits) != 0);
+}
+
+/* may_edit - could any of the milter's sessions?  One may have failed while
+ * another goes on. */
+static bool
+may_edit(const struct chain *c, size_t i)
+{
+	const struct link *l;
+
+	if (may_edit_in(&c->links[i]))
+		return (true);
+	for (l = c->extras; l != NULL; l = l->next)
+		if (l->index == i && may_edit_in(l))
+			return (true);
+	return (false);
 }
 
 /* unsettled - groups whose version may change before milter i's turn */
@@ -78,7 +93,7 @@ unsettled(const struct chain *c, size_t i)
 	size_t k;
 
 	for (k = c->at; k < i; k++)
-		if (may_edit(c, &c->links[k]))
+		if (may_edit(c, k))
 			bits |= enforced(c, k, holders(c, k));
 	return (bits);
 }
