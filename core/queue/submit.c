@@ -209,7 +209,7 @@ put(struct queue *q, struct envelope *env, const struct spool_new *m)
 /* fill - for the spool.  A set lies in one batch: if it is large, contents go
  * into files of their own. */
 static void
-fill(struct spool_new *m, const struct submission *s, uint64_t all)
+fill(struct spool_new *m, const struct submission *s, bool large)
 {
 	memset(m, 0, sizeof(*m));
 	m->env = &s->env;
@@ -221,7 +221,7 @@ fill(struct spool_new *m, const struct submission *s, uint64_t all)
 	m->received = s->received;
 	m->received_len = s->received_len;
 	m->record = s->record;
-	m->file = all > SET_BYTES && s->length > SMALL;
+	m->file = large && s->length > SMALL;
 }
 
 /* put_all - all or none; the pendings of a set share one answer */
@@ -230,7 +230,7 @@ put_all(struct receiver *r, uint64_t ref, struct submission *s, size_t n)
 {
 	struct spool_new m[SET_MAX] = { { .fd = -1 } };
 	struct spool_place place[SET_MAX];
-	uint64_t seq[SET_MAX], all = 0;
+	uint64_t seq[SET_MAX], all = 0, max = SET_BYTES;
 	struct pending *p[SET_MAX];
 	struct queue *q = r->q;
 	size_t i;
@@ -239,12 +239,14 @@ put_all(struct receiver *r, uint64_t ref, struct submission *s, size_t n)
 		errno = EIO;
 		return (-1);
 	}
+	if (max > q->c->settings->queue.segment_size / 4)
+		max = q->c->settings->queue.segment_size / 4;
 	for (i = 0; i < n; i++) {
 		s[i].env.flags &= ~(uint32_t)ENV_BOUNCE; /* ours alone */
 		all += s[i].length;
 	}
 	for (i = 0; i < n; i++)
-		fill(&m[i], &s[i], n > 1 ? all : 0);
+		fill(&m[i], &s[i], n > 1 && all > max);
 	if (spool_put_messages(q->spool, m, n, seq, place) == -1)
 		return (-1);
 	for (i = 0; i < n; i++) {

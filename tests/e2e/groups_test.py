@@ -256,6 +256,70 @@ def _():
         check(arrived(n, 1))
 
 
+@tap.test("the same at CONNECT and HELO, for every message of the session")
+def _():
+    for step in "CH":
+        n = fresh()
+        with gateway(a="early = yes") as g:
+            fa.answers[step] = packet(b"y", b"450 4.7.1 not yet\0")
+            try:
+                c = Client(g)
+                assert c.greeting.startswith("220 "), c.greeting
+                assert c.say("EHLO client.test").startswith("250")
+                for _ in range(2):
+                    c.say("MAIL FROM:<s@from.test>")
+                    got = c.say("RCPT TO:<abc@t.test>")
+                    assert got == "450 4.7.1 not yet", (step, got)
+                    c.say("RSET")
+                    got = c.send(MAIL, ehlo=False,
+                                 rcpts=["a@t.test", "bc@t.test"])
+                    assert got.startswith("250 "), got
+            finally:
+                del fa.answers[step]
+            check(arrived(n, 2))
+
+
+@tap.test("its discard at MAIL, RCPT or DATA drops its own groups only")
+def _():
+    for step in "MRT":
+        n = fresh()
+        with gateway(a="early = yes") as g:
+            fa.answers[step] = packet(b"d")
+            try:
+                got = Client(g).send(MAIL, rcpts=["abc@t.test", "bc@t.test"])
+            finally:
+                del fa.answers[step]
+            assert got.startswith("250 "), (step, got)
+            (m,) = arrived(n, 1)
+            check([m])
+            assert m.rcpts == ["bc@t.test"], (step, m.rcpts)
+            told = g.ctl_json("explain", got.split()[2])
+            told = told[0] if isinstance(told, list) else told
+            assert told["outcome"] == "discarded", (step, told)
+            assert told["recipients"] == ["abc@t.test"], told
+
+
+@tap.test("a further session that answers RCPT otherwise has failed")
+def _():
+    n = fresh()
+    seen = []
+
+    def again(conn):
+        seen.append(1)
+        return packet(b"t" if len(seen) == 3 else b"c")
+
+    with gateway(c="on-failure = quarantine") as g:
+        fc.answers["R"] = again
+        try:
+            got = Client(g).send(MAIL, rcpts=["bc@t.test", "abc@t.test"])
+        finally:
+            del fc.answers["R"]
+        assert got.startswith("250 "), got
+        check(arrived(n, 1))
+        (held,) = g.ctl_json("queue", "list")
+        assert "otherwise than the first time" in held["reason"], held
+
+
 @tap.test("mixed = separate: who has another chain is sent by itself")
 def _():
     n = fresh()

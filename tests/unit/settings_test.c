@@ -89,7 +89,8 @@ static const struct {
 	{ "milter \"access\" { on-failure = accept }",
 	    "may not have on-failure = accept" },
 	{ "milter \"x\" { }", "neither run nor endpoints" },
-	{ "milter \"virus\" { may = { add-rcpt, fly } }", "may: fly is none of" },
+	{ "milter \"virus\" { may = { add-rcpt, fly } }",
+	    "may: fly is none of" },
 	{ "milter \"virus\" { forbidden = maybe }", "forbidden" },
 	{ "milter \"x\" { endpoints = { \"foo\" } }", "foo is no endpoint" },
 	{ "milter \"x y\" { run = a }", "a milter needs a name" },
@@ -99,6 +100,13 @@ static const struct {
 	{ "listener \"mx\" { policy = \"out\" }", "no policy \"out\"" },
 	{ "postmaster = \"nobody\"", "\"nobody\" is no address" },
 	{ "route { mailertable = \"ldap:x\" }", "is not text:, hash:" },
+	{ "policy \"in\" { on-mixed = bounce }", "in a rule with client only" },
+	{ "policy \"in\" { rule \"r\" { on-mixed = bounce } }",
+	    "needs a rule with the client networks" },
+	{ "policy \"in\" { rule \"r\" { recipient = {\"a@*\"} "
+	  "on-mixed = discard } }",
+	    "not in a rule with recipient" },
+	{ "policy \"in\" { mixed = maybe }", "mixed" },
 	{ "policy \"in\" { rule \"r\" { client = { 192.0.2.1/24 } } }",
 	    "is no network" },
 };

@@ -620,7 +620,7 @@ a_set_that_does_not_fit_leaves_nothing(void)
 	fresh();
 	T_OK((sp = reopen()) != NULL);
 	T_OK(put(sp, 1, 1) == 1);
-	T_OK(put_set(sp, 2, 4, 100 * 1024) == -1 && errno == EMSGSIZE);
+	T_OK(put_set(sp, 2, 4, SEGMENT / 4) == -1 && errno == EMSGSIZE);
 	spool_stats(sp, &st);
 	T_OK(st.messages_live == 1);
 	T_OK(put_set(sp, 2, 4, 0) == 0);
