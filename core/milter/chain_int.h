@@ -288,7 +288,7 @@ struct chain {
 	bool varies;       /* there may be several groups */
 	bool concluded;    /* the content phase came to its end */
 	enum mixed_action on_mixed;
-	struct group *groups; /* room for CHAIN_GROUPS_MAX, or NULL */
+	struct group *groups; /* at most CHAIN_GROUPS_MAX */
 	size_t n_groups;
 	size_t group; /* of the recipient in hand */
 	struct link *extras;

@@ -116,11 +116,16 @@ pick(const struct chain *c, const char *rcpt, uint8_t *modes)
 static struct group *
 group_new(struct chain *c)
 {
+	size_t cap = c->n_groups == 0 ? 1 : 2 * c->n_groups;
 	struct group *g;
 
-	if (c->groups == NULL &&
-	    (c->groups = calloc(CHAIN_GROUPS_MAX, sizeof(*c->groups))) == NULL)
-		return (NULL);
+	/* Room doubles at powers of two; a session mostly keeps one. */
+	if ((c->n_groups & (c->n_groups - 1)) == 0) {
+		g = realloc(c->groups, cap * sizeof(*g));
+		if (g == NULL)
+			return (NULL);
+		c->groups = g;
+	}
 	g = &c->groups[c->n_groups];
 	memset(g, 0, sizeof(*g));
 	g->modes = calloc(c->n_links + 1, 1);

@@ -105,11 +105,13 @@ tx_reply(struct session *s, const char *reply)
 	const struct transaction *t = s->tx;
 	unsigned errors = s->errors;
 	char room[300];
-	size_t i;
+	size_t i, n = t->n_prdr;
 
-	if (t->n_prdr > 0)
+	if (strncmp(reply, "421", 3) == 0)
+		n = 0; /* nobody hears more than that */
+	if (n > 0)
 		session_reply(s, "353 Replies for each recipient follow");
-	for (i = 0; i < t->n_prdr; i++)
+	for (i = 0; i < n; i++)
 		session_reply(s, "%s",
 		    part_reply(
 		        t, t->prdr_groups[i], reply, room, sizeof(room)));
