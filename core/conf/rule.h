@@ -11,6 +11,7 @@ enum { NOT_FOUND = -1 };
 long find_milter(const struct settings *, const char *name, size_t len);
 /* read_rule - once the policy's authoriser and chain are known */
 void read_rule(struct reader *, struct conf_node *, struct policy *);
+enum mixed_action read_on_mixed(struct reader *, struct conf_node *);
 void rule_fini(struct rule *);
 /* read_changes - what the rule does; check_changes() comes when all rules of
  * the policy are read and its reach is known */

@@ -171,13 +171,22 @@ struct change { /* in the order of change_kind within a rule */
 	unsigned line;
 };
 
+enum mixed_action {       /* policy's on-mixed: groups that are refused while
+	                     others of the message are accepted */
+	MIXED_QUARANTINE, /* hold them */
+	MIXED_DISCARD,
+	MIXED_BOUNCE /* only in a rule on client or login */
+};
+
 struct rule {
 	char *title;
 	struct condition *conditions; /* all must hold; ordered by kind */
 	size_t n_conditions;
 	struct change *changes;
 	size_t n_changes;
-	bool last;        /* no rule after it in its pass */
+	bool has_on_mixed;
+	enum mixed_action on_mixed; /* of the whole message */
+	bool last;                  /* no rule after it in its pass */
 	uint32_t asks;    /* COND_BIT() of its conditions and tables' keys */
 	const char *file; /* where it stands, for explain */
 	unsigned line;
@@ -198,6 +207,11 @@ struct policy {
 	                     each pass; all of them otherwise */
 	const char *file; /* of its chain, or of the block */
 	unsigned line;
+	enum mixed_action on_mixed; /* quarantine */
+	bool separate; /* mixed = split|separate: a recipient whose chain
+	                  differs from the first one's gets 452 */
+	bool prdr;     /* prdr = no: answers for each recipient after the
+	                  data, to clients that ask for them */
 	char hash[17]; /* hex: of the policy and the milters it names */
 };
 

@@ -20,8 +20,9 @@
 #include <string.h>
 
 static const char *const policy_names[] = { "authorise", "chain", "match",
-	"rule", NULL };
+	"rule", "on-mixed", "mixed", "prdr", NULL };
 static const char *const match_words[] = { "all", "first", NULL };
+static const char *const mixed_words[] = { "split", "separate", NULL };
 static const char *const listener_names[] = { "address", "policy", NULL };
 
 void
@@ -214,6 +215,15 @@ read_policy(struct reader *r, struct conf_node *b)
 	for (k = b->children; k != NULL; k = k->next)
 		if (k->is_block && strcmp(k->name, "rule") == 0)
 			read_rule(r, k, p);
+	n = conf_find(r->conf, b, "on-mixed");
+	p->on_mixed = read_on_mixed(r, n);
+	if (p->on_mixed == MIXED_BOUNCE)
+		conf_error(r->conf, n,
+		    "on-mixed: bounce stands in a rule on client or login "
+		    "only: a sender from elsewhere may be forged");
+	p->separate = conf_word(r->conf, conf_find(r->conf, b, "mixed"),
+	                  mixed_words, 0) == 1;
+	p->prdr = conf_bool(r->conf, conf_find(r->conf, b, "prdr"), false);
 	set_reach(r, p);
 	check_changes(r, p);
 	set_hash(r, b, p);

@@ -21,7 +21,8 @@
 static const char *const rule_names[] = { "listener", "client", "client-name",
 	"helo", "tls", "login", "sender", "sender-domain", "time", "recipient",
 	"recipient-domain", "size", "header", "verdict", "table", "chain",
-	"skip", "add", "mode", "on-failure", "timeout", "last", NULL };
+	"skip", "add", "mode", "on-failure", "timeout", "last", "on-mixed",
+	NULL };
 
 void
 rule_fini(struct rule *r)
@@ -370,6 +371,38 @@ read_condition(struct reader *r, struct conf_node *n, enum condition_kind kind,
 	}
 }
 
+enum mixed_action
+read_on_mixed(struct reader *r, struct conf_node *n)
+{
+	static const char *const words[] = { "quarantine", "discard", "bounce",
+		NULL };
+
+	return ((enum mixed_action)conf_word(r->conf, n, words, 0));
+}
+
+/* read_rule_mixed - on-mixed is for the whole message, and what bounces must
+ * come from somebody whose sender is not forged */
+static void
+read_rule_mixed(struct reader *r, struct conf_node *b, struct rule *rule)
+{
+	struct conf_node *n = conf_find(r->conf, b, "on-mixed");
+	const uint32_t ours = COND_BIT(COND_CLIENT) | COND_BIT(COND_LOGIN);
+
+	rule->has_on_mixed = n != NULL;
+	rule->on_mixed = read_on_mixed(r, n);
+	if (rule->on_mixed == MIXED_BOUNCE && (rule->asks & ours) == 0)
+		conf_error(r->conf, n,
+		    "on-mixed: bounce needs a rule with the client networks or "
+		    "logins that are ours: others' senders may be forged");
+	if (rule->has_on_mixed &&
+	    (rule->asks &
+	        (COND_CONTENT | COND_BIT(COND_RECIPIENT) |
+	            COND_BIT(COND_RECIPIENT_DOMAIN))) != 0)
+		conf_error(r->conf, n,
+		    "on-mixed is for the whole message: not in a rule on "
+		    "recipient, size, header or verdict");
+}
+
 void
 read_rule(struct reader *r, struct conf_node *b, struct policy *p)
 {
@@ -390,6 +423,7 @@ read_rule(struct reader *r, struct conf_node *b, struct policy *p)
 		    NULL)
 			read_condition(r, n, kind, rule);
 	read_changes(r, b, p, rule);
+	read_rule_mixed(r, b, rule);
 	rule->last = conf_bool(r->conf, conf_find(r->conf, b, "last"), false);
 	conf_unused(r->conf, b, rule_names);
 }

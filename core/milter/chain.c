@@ -30,9 +30,9 @@ now_us(void)
 	return ((uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000);
 }
 
-/* answer - the question is decided; given later by fire() */
-static void
-answer(struct chain *c, enum outcome_kind kind, const char *reply,
+/* chain_answer - the question is decided; given later by fire() */
+void
+chain_answer(struct chain *c, enum outcome_kind kind, const char *reply,
     const char *milter)
 {
 	memset(&c->answer, 0, sizeof(c->answer));
@@ -58,38 +58,41 @@ authorised(const struct chain *c)
 	return (c->has_auth_session || c->has_auth_message || c->auth_rcpt);
 }
 
-static void
-hold(struct chain *c, struct link *l)
+/* later - not everybody's milter: what it says before the first recipient is
+ * answered to those that have it, what at DATA to their groups */
+static bool
+later(const struct chain *c, const struct link *l)
 {
-	char *reason;
-
-	if (c->held_reason != NULL ||
-	    asprintf(&reason, "milter %s failed: %s", l->conf->name,
-	        l->why != NULL ? l->why : "") == -1)
-		return;
-	c->held_reason = reason;
-	c->held_by = l->conf->name;
+	switch (c->q) {
+	case Q_CONNECT:
+	case Q_HELO:
+	case Q_MAIL:
+		return (l->varies);
+	case Q_DATA:
+		return (l->varies && !groups_all_have(c, l));
+	default:
+		return (false);
+	}
 }
 
 /* failed - what a milter that failed means for the question in hand */
 static void
 failed(struct chain *c, struct link *l)
 {
-	struct outcome o = { failure_outcome(l->conf->on_failure), NULL };
+	enum fail_action action = groups_failure(c, l);
+	struct outcome o = { failure_outcome(action), NULL };
 
 	/* A refusal stands, and an unknown command is refused anyway. */
-	if (l->mode == MODE_SHADOW || c->refused != NULL || c->q == Q_UNKNOWN)
+	if (c->refused != NULL || c->q == Q_UNKNOWN || later(c, l))
 		return;
-	if (l->conf->on_failure == FAIL_QUARANTINE && c->in_message)
-		hold(c, l);
-	if (l->conf->on_failure == FAIL_ACCEPT && !l->noted_open) {
+	if (action == FAIL_ACCEPT && !l->noted_open) {
 		l->noted_open = true;
 		l->state->fail_opens++;
 		engine_alarm(c->engine, l->conf->name,
 		    l->why != NULL ? l->why : "failed");
 	}
 	if (o.kind != OUT_CONTINUE)
-		answer(c, o.kind, outcome_text(&o, c->q == Q_CONNECT),
+		chain_answer(c, o.kind, outcome_text(&o, c->q == Q_CONNECT),
 		    l->conf->name);
 }
 
@@ -102,67 +105,61 @@ sticky(struct chain *c, struct link *l, const struct outcome *o)
 	c->message.reply = o->reply != NULL ? strdup(o->reply) : NULL;
 	c->message_by = l->conf->name;
 	record_final(l, o->kind);
-	answer(c, o->kind, outcome_text(o, false), l->conf->name);
+	chain_answer(c, o->kind, outcome_text(o, false), l->conf->name);
+}
+
+/* on_message - a verdict on the whole message.  Of a milter that not everybody
+ * has, it concerns the recipients that have it. */
+static void
+on_message(struct chain *c, struct link *l, const struct outcome *o)
+{
+	if (!l->varies || o->kind == OUT_SHUTDOWN ||
+	    (c->q == Q_DATA && groups_all_have(c, l))) {
+		sticky(c, l, o);
+		return;
+	}
+	if (c->q != Q_RCPT)
+		return;
+	record_final(l, o->kind);
+	if (o->kind == OUT_DISCARD) /* accepted, and dropped with its group */
+		chain_answer(c, OUT_CONTINUE, "", NULL);
+	else
+		chain_answer(c, o->kind, outcome_text(o, false), l->conf->name);
 }
 
 /* judge - the link has said what it had to say */
 static void
 judge(struct chain *c, struct link *l)
 {
+	enum milter_mode mode = groups_mode(c, l);
 	struct outcome *o = &l->now;
 
-	if (l->skipped || l->mode == MODE_OFF ||
-	    (c->q == Q_MAIL && !l->conf->early))
+	if (mode == MODE_OFF || (c->q == Q_MAIL && !l->conf->early))
 		return;
-	if (c->q == Q_MESSAGE && l->asked && !l->failed &&
-	    (o->kind == OUT_CONTINUE || o->kind == OUT_ACCEPT) &&
-	    content_commit(l) == -1)
-		link_fail(l, false, "changes: %s", strerror(errno));
+	if (l->varies && l->asked && o->kind == OUT_DISCARD && c->q == Q_RCPT)
+		l->verdict.kind = OUT_DISCARD;
+	if (mode == MODE_SHADOW)
+		return;
 	if (l->failed) {
 		failed(c, l);
-		return;
-	}
-	if (c->q == Q_MESSAGE)
-		record_final(l, l->asked ? o->kind : OUT_ACCEPT);
-	if (l->mode == MODE_SHADOW)
-		return;
-	if (c->session.kind != OUT_NONE) {
+	} else if (c->session.kind != OUT_NONE) {
 		record_final(l, c->session.kind);
-		answer(c, c->session.kind, outcome_text(&c->session, false),
-		    c->session_by);
+		chain_answer(c, c->session.kind,
+		    outcome_text(&c->session, false), c->session_by);
+	} else if (l->kept.kind != OUT_NONE) {
+		if (c->q != Q_RCPT)
+			return;
+		record_final(l, l->kept.kind);
+		chain_answer(c, l->kept.kind, outcome_text(&l->kept, false),
+		    l->conf->name);
 	} else if (l->verdict.kind != OUT_NONE) {
-		sticky(c, l, &l->verdict);
+		on_message(c, l, &l->verdict);
 	} else if (l->asked && o->kind == OUT_DISCARD && c->q == Q_RCPT) {
 		sticky(c, l, o);
 	} else if (l->asked && outcome_verdict(o->kind) != CHAIN_CONTINUE) {
 		record_final(l, o->kind);
-		answer(c, o->kind, outcome_text(o, false), l->conf->name);
+		chain_answer(c, o->kind, outcome_text(o, false), l->conf->name);
 	}
-}
-
-/* link_may_edit - could it still change what those after it see? */
-bool
-link_may_edit(const struct link *l)
-{
-	const uint32_t edits = MILTER_MAY_ALL &
-	    ~(uint32_t)(MILTER_MAY_QUARANTINE | MILTER_MAY_SET_MACROS);
-
-	if (l->skipped || l->out || l->failed || (l->done && !l->asked) ||
-	    l->mode == MODE_OFF || l->mode == MODE_SHADOW)
-		return (false);
-	return (!conn_ready(l) ||
-	    (l->conn->opts.actions & l->conf->may & edits) != 0);
-}
-
-/* side_by_side - content also goes to those behind the link in hand, as long as
- * nobody before them can change it; verdicts still count in order */
-static void
-side_by_side(struct chain *c)
-{
-	size_t i;
-
-	for (i = c->at; i + 1 < c->n_links && !link_may_edit(c->links[i]); i++)
-		(void)link_ask(c->links[i + 1]);
 }
 
 /* step - go on with the question as far as it goes */
@@ -171,17 +168,18 @@ step(struct chain *c)
 {
 	struct link *l;
 
+	if (c->q == Q_MESSAGE)
+		run_step(c);
 	while (c->q != Q_NONE && !c->answered) {
+		if (c->q == Q_MESSAGE)
+			break;
 		if (c->at == c->n_links) {
-			answer(c, OUT_CONTINUE, "", NULL);
+			chain_answer(c, OUT_CONTINUE, "", NULL);
 			break;
 		}
 		l = c->links[c->at];
-		if (link_ask(l) == 1) {
-			if (c->q == Q_MESSAGE)
-				side_by_side(c);
+		if (groups_mode(c, l) != MODE_OFF && link_ask(l) == 1)
 			break;
-		}
 		judge(c, l);
 		c->at++;
 	}
@@ -194,18 +192,60 @@ end_message(struct chain *c)
 {
 	size_t i;
 
-	for (i = 0; i < c->n_links; i++)
-		link_abort(c->links[i]);
+	for (i = 0; i < c->n_all; i++)
+		link_abort(&c->all[i]);
+	groups_end(c);
 	replay_clear(c);
+	known_clear(c);
 	c->in_message = false;
 	c->n_rcpts = 0;
 	c->has_auth_message = false;
 	outcome_clear(&c->message);
-	free(c->held_reason);
-	c->held_reason = NULL;
-	view_fini(&c->view);
 	c->msg = NULL;
 	c->env = NULL;
+}
+
+/* only_group - of the content phase, or NULL if there are several */
+static struct group *
+only_group(struct chain *c)
+{
+	struct group *g = NULL;
+	size_t k;
+
+	for (k = 0; k < c->n_groups; k++) {
+		if (!c->groups[k].live)
+			continue;
+		if (g != NULL)
+			return (NULL);
+		g = &c->groups[k];
+	}
+	return (g);
+}
+
+/* complete_one - the only group's results into the receiver's message */
+static void
+complete_one(struct chain *c, struct group *g, char **reason_r)
+{
+	struct chain_answer *a = &c->answer;
+	uint32_t flags = g->view->flags;
+
+	if (a->verdict != CHAIN_CONTINUE)
+		return;
+	if (g->held_reason != NULL) {
+		a->quarantine = true;
+		a->hold_by = g->held_by;
+		*reason_r = g->held_reason;
+		g->held_reason = NULL;
+	}
+	view_store(g->view, c->msg);
+	if (g->own_env) {
+		env_fini(c->env);
+		*c->env = *g->env;
+		free(g->env);
+		g->env = NULL;
+		g->own_env = false;
+	}
+	c->env->flags |= flags;
 }
 
 /* complete - the last of the answer: results into the receiver's message */
@@ -214,23 +254,28 @@ complete(struct chain *c, enum question q, char **reason_r)
 {
 	struct chain_answer *a = &c->answer;
 	bool go_on = a->verdict == CHAIN_CONTINUE;
+	struct group *g;
 
 	if (q == Q_RCPT) {
-		replay_note(c);
 		a->authorised = authorised(c);
+		a->group = (uint16_t)c->group;
+		if (replay_note(c) == -1 && go_on && c->refused == NULL) {
+			a->verdict = CHAIN_TEMPFAIL; /* no memory */
+			go_on = false;
+		}
 		if (go_on && c->refused == NULL)
 			c->n_rcpts++;
+		if (go_on && a->authorised)
+			groups_accept(c);
 		c->rcpt = c->refused = NULL;
+		c->rcpt_args = NULL;
+		c->n_rcpt_args = 0;
 		c->route = NULL;
-	} else if (q == Q_MESSAGE) {
-		if (go_on && c->held_reason != NULL) {
-			a->quarantine = true;
-			a->hold_by = c->held_by;
-			*reason_r = c->held_reason;
-			c->held_reason = NULL;
-		}
-		if (go_on)
-			view_store(&c->view, c->msg, c->env);
+	} else if (q == Q_MESSAGE && c->concluded) {
+		if ((g = only_group(c)) != NULL)
+			complete_one(c, g, reason_r);
+		else if (groups_result(c, a) == -1)
+			a->verdict = CHAIN_TEMPFAIL;
 	}
 	if (q == Q_MESSAGE || (q == Q_MAIL && !go_on))
 		end_message(c);
@@ -262,6 +307,7 @@ fire(struct chain *c)
 	if (a.hold_by == NULL)
 		a.hold_by = "";
 	done(arg, &a);
+	groups_result_free(&a);
 	free(reply);
 	free(reason);
 	settings_unref(&settings); /* names in the answer belong to it */
@@ -272,12 +318,12 @@ chain_wake(struct link *l)
 {
 	struct chain *c = l->chain;
 
-	if (c->q != Q_NONE && !c->answered && c->at < c->n_links) {
-		if (c->links[c->at] == l)
-			step(c);
-		else if (c->q == Q_MESSAGE && (l->asked || l->replays > 0))
-			(void)link_ask(l); /* its body goes on meanwhile */
-	}
+	if (c->q == Q_MESSAGE && !c->answered && l->started) {
+		(void)run_ask(l); /* its body goes on before its turn, too */
+		step(c);
+	} else if (c->q != Q_NONE && !c->answered && c->at < c->n_links &&
+	    c->links[c->at] == l)
+		step(c);
 	if (c->q != Q_NONE && c->answered)
 		fire(c);
 }
@@ -309,6 +355,72 @@ question_ms(const struct chain *c)
 	return (ms);
 }
 
+/* decide - the chain for the question in hand.  1 waits for a table, 0, or -1:
+ * it is answered. */
+static int
+decide(struct chain *c)
+{
+	const char *refused = NULL;
+	int r;
+
+	if (c->q == Q_RCPT)
+		r = decide_rcpt(c, &refused);
+	else
+		r = decide_session(
+		    c, c->q == Q_MAIL ? POLICY_AT_MAIL : POLICY_AT_CONNECT);
+	if (r == 1)
+		return (1);
+	c->deciding = false;
+	if (r == -1) {
+		log_warning("%s: policy=%s: no chain: %s",
+		    c->id[0] != '\0' ? c->id : "NOQUEUE",
+		    c->settings->policies[c->policy].name, strerror(errno));
+		refused = errno == ENOMEM
+		    ? NO_MEMORY
+		    : "451 4.3.0 A table of our policy cannot be read now";
+	}
+	if (refused == NULL)
+		return (0);
+	/* What the server refuses is refused; at MAIL we ask again. */
+	if (c->refused != NULL || c->q == Q_CONNECT)
+		chain_answer(c, OUT_CONTINUE, "", NULL);
+	else
+		chain_answer(c, OUT_TEMPFAIL, refused, NULL);
+	return (-1);
+}
+
+/* go_on - the chain, if the question needs one, then its milters */
+static void
+go_on(struct chain *c)
+{
+	size_t i;
+
+	if (c->deciding && decide(c) != 0)
+		return;
+	c->by_us = now_us() + question_ms(c) * 1000;
+	for (i = 0; i < c->n_all && c->q == Q_MAIL; i++)
+		if (c->all[i].mode == MODE_OFF && !c->all[i].varies)
+			conn_put(&c->all[i]);
+	if (c->session.kind != OUT_NONE)
+		chain_answer(c, c->session.kind,
+		    outcome_text(&c->session, false), c->session_by);
+	else if (c->message.kind != OUT_NONE && c->in_message)
+		chain_answer(c, c->message.kind,
+		    outcome_text(&c->message, false), c->message_by);
+	else
+		step(c);
+}
+
+void
+chain_go_on(struct chain *c)
+{
+	if (c->q == Q_NONE || c->answered || !c->deciding)
+		return;
+	go_on(c);
+	if (c->answered)
+		fire(c);
+}
+
 /* begin - a question from the receiver */
 static void
 begin(struct chain *c, enum question q, chain_done_fn *done, void *arg)
@@ -321,20 +433,13 @@ begin(struct chain *c, enum question q, chain_done_fn *done, void *arg)
 	c->arg = arg;
 	c->at = 0;
 	c->answered = false;
-	c->by_us = now_us() + question_ms(c) * 1000;
-	for (i = 0; i < c->n_links; i++) {
-		c->links[i]->asked = c->links[i]->rcpt_skip = false;
-		c->links[i]->by_us = 0;
-		outcome_clear(&c->links[i]->now);
+	c->deciding = q == Q_CONNECT || q == Q_MAIL || q == Q_RCPT;
+	for (i = 0; i < c->n_all; i++) {
+		c->all[i].asked = c->all[i].rcpt_skip = false;
+		c->all[i].by_us = 0;
+		outcome_clear(&c->all[i].now);
 	}
-	if (c->session.kind != OUT_NONE)
-		answer(c, c->session.kind, outcome_text(&c->session, false),
-		    c->session_by);
-	else if (c->message.kind != OUT_NONE && c->in_message)
-		answer(c, c->message.kind, outcome_text(&c->message, false),
-		    c->message_by);
-	else
-		step(c);
+	go_on(c);
 	if (c->answered)
 		event_active(c->defer, EV_TIMEOUT, 0);
 }
@@ -348,7 +453,7 @@ refuse(struct chain *c, enum question q, enum outcome_kind kind,
 	c->q = q;
 	c->done = done;
 	c->arg = arg;
-	answer(c, kind, reply, NULL);
+	chain_answer(c, kind, reply, NULL);
 	event_active(c->defer, EV_TIMEOUT, 0);
 }
 
@@ -360,6 +465,8 @@ link_init(struct chain *c, struct link *l, size_t milter)
 	const struct policy *p = &c->settings->policies[c->policy];
 
 	l->chain = c;
+	l->milter = milter;
+	l->index = c->n_all;
 	l->shared = &c->settings->milters[milter];
 	l->own = *l->shared;
 	l->conf = &l->own;
@@ -368,71 +475,9 @@ link_init(struct chain *c, struct link *l, size_t milter)
 		return (false);
 	l->authoriser = p->has_authoriser && p->authoriser == milter;
 	/* Draining: sessions that run go on, this one begins without. */
-	l->mode = engine_effective(l->state, l->conf);
-	l->drained = l->mode == MODE_DRAIN;
+	l->drained = engine_effective(l->state, l->conf) == MODE_DRAIN;
+	l->skipped = true; /* nobody's, until the rules say so */
 	return (true);
-}
-
-/* link_set - as the policy wants it; a run-time switch goes over that */
-static void
-link_set(struct link *l, const struct policy_step *step)
-{
-	enum milter_mode mode;
-
-	l->own = *l->shared;
-	l->own.mode = step->mode;
-	l->own.on_failure = step->on_failure;
-	l->own.connect_ms = step->connect_ms;
-	l->own.command_ms = step->command_ms;
-	l->own.message_ms = step->message_ms;
-	l->skipped = l->drained || step->skipped;
-	l->by = step->skipped ? step->skip : step->in;
-	mode = engine_effective(l->state, l->conf);
-	if (mode != MODE_DRAIN)
-		l->mode = mode;
-	if (!l->counted && !l->skipped && l->mode != MODE_OFF) {
-		l->counted = true;
-		l->state->sessions++;
-	}
-	l->chain->keep |=
-	    !l->skipped && l->conf->n_endpoints > 1 && !l->conf->no_replay;
-}
-
-/*
- * choose - the chain that the policy picks by what is known of the session so
- * far, and at MAIL of the sender.  -1 with errno: nothing has changed.
- */
-static int
-choose(struct chain *c, uint32_t known)
-{
-	const struct chain_facts *s = c->facts;
-	const struct policy *p = &c->settings->policies[c->policy];
-	const struct policy_facts f = {
-		.known = known,
-		.listener = s->listener,
-		.client_addr = s->client_addr,
-		.client_name = s->client_name,
-		.helo = s->helo,
-		.tls_version = s->tls_version,
-		.tls_verified = strcmp(s->verify, "OK") == 0,
-		.login = s->auth_authen,
-		.sender = c->sender,
-		.week_minute = policy_week_minute(time(NULL)),
-	};
-	struct policy_chain chain;
-	size_t i, k;
-
-	if (policy_decide(c->settings, c->policy, &f, &chain) == -1)
-		return (-1);
-	for (i = 0; i < chain.n_steps; i++) {
-		for (k = 0; p->reach[k] != chain.steps[i].milter; k++)
-			;
-		link_set(&c->all[k], &chain.steps[i]);
-		c->links[i] = &c->all[k];
-	}
-	c->n_links = chain.n_steps;
-	policy_chain_fini(&chain);
-	return (0);
 }
 
 struct chain *
@@ -456,8 +501,6 @@ chain_new(struct engine *e, struct settings *s, size_t policy,
 	for (; c->n_all < p->n_reach; c->n_all++)
 		if (!link_init(c, &c->all[c->n_all], p->reach[c->n_all]))
 			goto fail;
-	if (choose(c, POLICY_AT_CONNECT) == -1)
-		goto fail;
 	return (c);
 
 fail:
@@ -487,12 +530,14 @@ chain_free(struct chain **cp)
 		return;
 	*cp = NULL;
 	c->q = Q_NONE;
+	groups_clear(c);
 	for (i = 0; i < c->n_all; i++) {
 		struct link *l = &c->all[i];
 
 		conn_put(l);
 		link_reset_message(l);
 		outcome_clear(&l->now);
+		outcome_clear(&l->kept);
 		record_clear(l);
 		free(l->why);
 		free(l->fault);
@@ -503,11 +548,12 @@ chain_free(struct chain **cp)
 	free_mail(c);
 	outcome_clear(&c->session);
 	outcome_clear(&c->message);
-	free(c->held_reason);
 	free(c->ans_reply);
 	free(c->summary);
-	view_fini(&c->view);
 	replay_clear(c);
+	known_clear(c);
+	free(c->asked_key);
+	policy_chain_fini(&c->session_chain);
 	if (c->defer != NULL)
 		event_free(c->defer);
 	settings_unref(&c->settings);
@@ -553,8 +599,6 @@ renew(struct chain *c, struct link *l)
 	if (c->message_seen)
 		record_clear(l);
 	link_reset_message(l);
-	if (l->mode == MODE_OFF)
-		conn_put(l);
 }
 
 void
@@ -564,9 +608,9 @@ chain_mail(struct chain *c, const char *id, const char *sender,
 	size_t i;
 
 	end_message(c);
+	groups_clear(c);
 	(void)snprintf(c->id, sizeof(c->id), "%s", id);
-	if (keep_mail(c, sender, args, n_args) == -1 ||
-	    choose(c, POLICY_AT_MAIL) == -1) {
+	if (keep_mail(c, sender, args, n_args) == -1) {
 		refuse(c, Q_MAIL, OUT_TEMPFAIL, NO_MEMORY, done, arg);
 		return;
 	}
@@ -605,8 +649,7 @@ chain_message(struct chain *c, struct message *m, struct envelope *env,
 
 	c->msg = m;
 	c->env = env;
-	view_fini(&c->view);
-	view_init(&c->view, m, env);
+	c->concluded = false;
 	for (i = 0; i < m->n_fields; i++)
 		if (strlen(m->fields[i].name) + m->fields[i].value_len >
 		    FIELD_MAX) {
@@ -614,14 +657,17 @@ chain_message(struct chain *c, struct message *m, struct envelope *env,
 			    "554 5.6.0 Header field too long", done, arg);
 			return;
 		}
-	begin(c, Q_MESSAGE, done, arg);
+	if (groups_begin(c) == -1)
+		refuse(c, Q_MESSAGE, OUT_TEMPFAIL, NO_MEMORY, done, arg);
+	else
+		begin(c, Q_MESSAGE, done, arg);
 }
 
 void
 chain_abort(struct chain *c)
 {
 	c->q = Q_NONE;
-	c->answered = false;
+	c->answered = c->deciding = false;
 	c->rcpt = c->refused = NULL;
 	c->route = NULL;
 	(void)event_del(c->defer);

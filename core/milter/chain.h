@@ -20,28 +20,42 @@
  * A milter that is not `early` is asked about CONNECT, HELO and MAIL together
  * with the first RCPT (design: two batches per message); until then those
  * questions answer "continue" for it, and its verdict shows at that RCPT.
+ *
+ * Groups (design 5.2): the policy picks the chain for each recipient; those
+ * with the same chain are one group.  A milter sees the recipients of the
+ * groups that hold it, each once, and runs once for all of them as long as they
+ * hold the same header and body; for each further version it runs again, in a
+ * session of its own that is told CONNECT to RCPT from memory.
  */
+enum {
+	CHAIN_GROUPS_MAX = 32 /* of one message; a recipient beyond gets 452 */
+};
+
 struct engine; /* one per process: milters' run-time state, statistics */
 struct chain;  /* one per SMTP session */
 
 /* Session facts, for macros and CONNECT.  Borrowed: the receiver keeps them
  * current; strings are never NULL ("" is absent). */
 struct chain_facts {
-	const char *hostname;    /* j */
-	const char *listener;    /* {daemon_name} */
+	const char *hostname; /* j */
+	const char *listener; /* {daemon_name} */
 	const char *daemon_addr;
 	unsigned daemon_port;
 	const char *client_name; /* verified or "[addr]" */
 	const char *client_ptr;
 	const char *client_resolve; /* OK FORGED TEMP FAIL */
-	const char *client_addr; /* numeric, no "IPv6:" */
+	const char *client_addr;    /* numeric, no "IPv6:" */
 	unsigned client_port;
 	unsigned client_connections; /* at the moment, from that address */
 	const char *helo;
 	const char *tls_version, *cipher, *cipher_bits, *cert_subject,
 	    *cert_issuer, *verify;
 	const char *auth_type, *auth_authen, *auth_author, *auth_ssf;
-	bool early_talker;       /* {milldam_early} */
+	bool early_talker; /* {milldam_early} */
+	/* Rules ask a table: 0, and chain_found() comes later, never from
+	 * inside; -1: it cannot be asked.  NULL: there are no tables. */
+	int (*lookup)(void *arg, const char *table, const char *key);
+	void *lookup_arg;
 };
 
 enum chain_verdict {
@@ -64,6 +78,28 @@ struct chain_answer {
 	bool quarantine;
 	const char *reason;  /* of the quarantine */
 	const char *hold_by; /* milter that asked */
+	/* after chain_rcpt(), on CONTINUE: the recipient's group, for
+	 * rcpt.group of the envelope */
+	uint16_t group;
+	/* after chain_message(): the groups, if there is more than one; valid
+	 * during the call.  verdict is then SHUTDOWN, or that of all groups if
+	 * they agree (reply that of the first), TEMPFAIL if nobody's is
+	 * CONTINUE and somebody's that, else CONTINUE: see each group. */
+	struct chain_group *groups;
+	size_t n_groups;
+};
+
+/* One group's result.  The callee may take message and envelope (and leave
+ * empty ones).  Bodies are borrowed from the receiver's message or from another
+ * group's: keep all of them until the last is done with. */
+struct chain_group {
+	enum chain_verdict verdict;
+	const char *reply, *milter;
+	bool quarantine;
+	const char *reason, *hold_by;
+	uint16_t group; /* as in rcpt.group */
+	struct message msg;
+	struct envelope env; /* its recipients; id "X", "X-2", "X-3" */
 };
 
 typedef void chain_done_fn(void *arg, const struct chain_answer *);
@@ -104,15 +140,22 @@ void chain_data(struct chain *, chain_done_fn *, void *arg);
  * been applied to msg and env (recipients added have mailer NONE: the caller
  * routes them; env may have no recipient left: then discard).  On any other
  * verdict both are as they were.
+ *
+ * With several groups msg and env stay as they are, and each group's own are in
+ * the answer: its message as far as it got, edits of milters before the one
+ * that refused included.
  */
 void chain_message(struct chain *, struct message *, struct envelope *,
     chain_done_fn *, void *arg);
+/* chain_found - the answer to the chain's look-up: found 1, 0, or -1 if it
+ * failed.  Value and table are only bytes. */
+void chain_found(struct chain *, int found, const char *value, size_t len);
 /* chain_abort - RSET, a failed message, a new MAIL; no answer */
 void chain_abort(struct chain *);
 /* chain_unknown - an unrecognised command line; a milter may change the reply
  * but not make it succeed */
-void chain_unknown(struct chain *, const char *line, chain_done_fn *,
-    void *arg);
+void chain_unknown(
+    struct chain *, const char *line, chain_done_fn *, void *arg);
 
 /*
  * chain_record - the milters' part of the decision record: a JSON array with
@@ -121,6 +164,14 @@ void chain_unknown(struct chain *, const char *line, chain_done_fn *,
  */
 int chain_record(const struct chain *, struct buf *out)
     __attribute__((__warn_unused_result__));
+/* chain_group_record - the same of one group (chain_group.group): only the
+ * milters of its chain, in the sessions that served it */
+int chain_group_record(const struct chain *, uint16_t group, struct buf *out)
+    __attribute__((__warn_unused_result__));
+const char *chain_group_summary(struct chain *, uint16_t group);
+/* chain_on_mixed - what becomes of groups that are refused while others are
+ * accepted */
+enum mixed_action chain_on_mixed(const struct chain *);
 /* chain_summary - "access=accept virus=reject(3ms)" for the log line */
 const char *chain_summary(const struct chain *);
 

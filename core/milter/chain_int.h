@@ -18,7 +18,9 @@
  *   chain   one SMTP session: the question in hand, the milters in order
  *   link    one milter of that session: what it has been told and answered
  *   conn    the link's connection: socket, buffers, negotiated options
- *   view    the message as the next milter sees it
+ *   group   recipients of a message that have the same chain
+ *   view    a version of the header and body; groups share it until a milter
+ *           that not all of them have changes it
  *
  * A question goes from link to link (chain_step).  A link says whether it is
  * done or waits; whatever happens on its connection ends in chain_wake(), which
@@ -26,6 +28,7 @@
  * the outermost function, because it may free the chain.
  */
 enum {
+	PICK_ABSENT = 0xff,         /* a group's mode of a milter it lacks */
 	LINK_EXPECT_MAX = 16,       /* kinds of answer due at one time */
 	LINK_STAGES_MAX = 48,       /* stages noted for the record */
 	LINK_EDITS_MAX = 4000,      /* changes by one milter to one message */
@@ -63,7 +66,7 @@ struct estate {
 	unsigned busy;     /* connections that sessions have */
 	struct conn *idle; /* pooled connections, the last used first */
 	unsigned n_idle;
-	struct conn *probe;         /* a handshake under way, no session's */
+	struct conn *probe;          /* a handshake under way, no session's */
 	uint64_t health_us, warm_us; /* when the next may begin */
 	uint64_t connects, reused, failures, ejections, probes, probe_failures;
 	uint64_t replays; /* to it */
@@ -112,6 +115,8 @@ struct engine {
 	struct user *users;
 	void (*alarm)(void *, const char *, const char *);
 	void *alarm_arg;
+	/* for tests: picks a recipient's chain instead of the rules */
+	void (*pick)(const struct chain *, const char *rcpt, uint8_t *modes);
 	unsigned n_idle; /* of all milters */
 	struct event *pool_tick;
 	struct event *probe_timer;
@@ -192,16 +197,23 @@ struct outcome {
 
 struct link {
 	struct chain *chain;
-	const struct milter_conf *conf; /* &own */
+	size_t milter;     /* index into settings.milters */
+	size_t index;      /* in chain.all: the same for all of a session */
+	bool varies;       /* not every recipient's chain has it so */
+	bool extra;        /* a further session, for another version */
+	struct link *next; /* of those, in the chain's extras */
+	const struct milter_conf *conf;   /* &own */
 	const struct milter_conf *shared; /* the settings' */
 	struct milter_conf own; /* the milter's, with what rules changed; its
 	                           strings belong to the settings */
 	struct mstate *state;
 	enum milter_mode mode;
-	bool skipped;        /* by a rule, or draining when we began */
-	bool drained;        /* the latter */
-	bool counted;        /* in state->sessions */
-	struct policy_by by; /* who had it skipped, or put into the chain */
+	bool skipped;  /* nobody's so far: by rules, or draining */
+	bool drained;  /* the latter, when we began */
+	bool counted;  /* in state->sessions */
+	bool switched; /* by milldamctl, since MAIL, to: */
+	enum milter_mode switched_to;
+	const struct policy_step *step; /* the session's, or NULL */
 	bool authoriser;
 	struct conn *conn;
 	unsigned conns;  /* so many before it */
@@ -214,12 +226,12 @@ struct link {
 	unsigned told_helo;           /* serial of the HELO likewise */
 	struct heard *heard;          /* to chain.shown, one each */
 	size_t heard_cap;
-	bool rcpt_skip;           /* the answer to the RCPT in hand */
-	bool no_replay;           /* what came before is not known */
-	unsigned replays;         /* begun anew elsewhere, for this message */
-	unsigned retold;          /* of them after it had answered something */
-	size_t replay_sent;       /* so many of shown told on this conn */
-	size_t replay_at;         /* the next of them to be answered again */
+	bool rcpt_skip;   /* the answer to the RCPT in hand */
+	bool no_replay;   /* what came before is not known */
+	unsigned replays; /* begun anew elsewhere, for this message */
+	unsigned retold;  /* of them after it had answered something */
+	bool retell;      /* some of shown have to be told first */
+	size_t replay_at; /* of shown: the next due, or before it */
 
 	/* the session, on this connection */
 	bool sent_connect;
@@ -229,6 +241,7 @@ struct link {
 	bool failed;          /* until the next MAIL */
 	char *why;            /* of the failure */
 	bool noted_open;      /* fail-open told for this message */
+	struct outcome kept;  /* of CONNECT or HELO, answered at RCPT */
 	uint32_t sent_macros; /* stages (bits) that had a set on this conn */
 
 	/* the message */
@@ -249,6 +262,9 @@ struct link {
 	uint64_t sent_us;  /* when the wait began */
 
 	/* content */
+	bool started;      /* its turn has come */
+	uint32_t groups;   /* bits: whom it runs for */
+	struct view *view; /* what it is shown */
 	size_t body_off;
 	bool pumping; /* content not all queued */
 	bool skip_body;
@@ -269,24 +285,31 @@ struct link {
 };
 
 /* A recipient that milters were asked about, and what each said: kept while
- * one of them has another endpoint to go to. */
+ * one of them may have to be told again, or told at all. */
 struct shown {
 	char *rcpt, *refused;
 	char **args;
 	size_t n_args;
 	struct route *route; /* owned, or NULL */
+	bool accepted;
+	size_t group;
 };
 
 struct heard {
-	bool put;     /* the link was asked */
+	bool put;     /* the link was asked, or is to be */
+	bool told;    /* on this connection */
+	bool due;     /* told from memory; its answer is to be compared */
+	bool late;    /* first told in the content stage */
 	bool skip;    /* answered "no more of these" */
 	uint8_t kind; /* enum outcome_kind; OUT_NONE: no answer was due */
 	uint16_t code;
 };
 
-/* The message as the next milter sees it.  Parts not owned are borrowed from
- * the receiver's message and envelope. */
+/* A version of header and body.  Parts not owned are those of the base, in the
+ * end of the receiver's message. */
 struct view {
+	unsigned refs;
+	struct view *base; /* a reference */
 	struct field *fields;
 	size_t n_fields;
 	bool own_fields;
@@ -294,9 +317,38 @@ struct view {
 	size_t body_len;
 	struct buf mem; /* a replaced body */
 	bool own_body;
+	uint32_t flags; /* ENV_* to add */
+};
+
+/* Recipients of this message whose chain is the same. */
+struct group {
+	struct policy_chain chain; /* as decided for the first of them */
+	char *rcpt;                /* whom rules on content then are about */
+	bool *pending;             /* rules on content that may fit, as the
+	                              policy's rules */
+	uint8_t *modes;            /* enum milter_mode of each of chain.all, or
+	                              PICK_ABSENT */
+	struct link **ran;         /* the session that served it, likewise */
+	struct policy_verdict *verdicts; /* so far, room for each of them */
+	size_t n_verdicts;
+	unsigned n_rcpts; /* accepted */
+	bool live;        /* takes part in the content phase */
+	struct view *view;
 	struct envelope *env;
 	bool own_env;
-	uint32_t flags; /* ENV_* to add */
+	struct outcome out; /* a verdict that ended it */
+	const char *by;
+	char *held_reason;
+	const char *held_by;
+};
+
+/* What a table was found to have, for one transaction. */
+struct known {
+	const char *table; /* the settings' */
+	char *key;
+	char *value;
+	size_t len;
+	int found; /* 1, 0 */
 };
 
 struct chain {
@@ -326,8 +378,22 @@ struct chain {
 	const char *message_by;
 	bool in_message;
 	bool message_seen; /* a first MAIL: later ones clear the record */
-	char *held_reason;
-	const char *held_by;
+	bool varies;       /* there may be several groups */
+	uint32_t asks;     /* policy_asks() */
+	bool deciding;     /* the question waits for a chain */
+	struct policy_chain session_chain; /* by what the session says */
+	unsigned week_minute; /* at MAIL: it does not change on the way */
+	struct known *known;
+	size_t n_known, known_bytes;
+	char *asked_key; /* a look-up under way, or NULL */
+	const char *asked_table;
+	bool ask_stale;       /* for a transaction that is over */
+	int ask_error;        /* how the last one failed, or 0 */
+	bool concluded;       /* the content phase came to its end */
+	struct group *groups; /* at most CHAIN_GROUPS_MAX */
+	size_t n_groups;
+	size_t group; /* of the recipient in hand */
+	struct link *extras;
 
 	/* arguments of the question; borrowed until it is answered */
 	char id[ENV_ID_MAX];
@@ -341,20 +407,21 @@ struct chain {
 	const char *refused;
 	const char *line;
 	unsigned n_rcpts; /* accepted so far, for {nrcpts} */
-	bool keep;        /* some link may be replayed elsewhere */
+	bool keep;        /* recipients may have to be told again */
 	struct shown *shown;
 	size_t n_shown, shown_cap;
 	struct message *msg;
 	struct envelope *env;
-	struct view view;
 	uint64_t by_us; /* end of the whole chain's time for the question */
 
 	char *summary;
 };
 
 /* chain.c */
-bool link_may_edit(const struct link *); /* what those after it see */
-void chain_wake(struct link *); /* its question may go on; maybe answers */
+void chain_answer(
+    struct chain *, enum outcome_kind, const char *reply, const char *milter);
+void chain_go_on(struct chain *); /* what the question waited for is there */
+void chain_wake(struct link *);   /* its question may go on; maybe answers */
 uint64_t now_us(void);
 
 /* engine.c */
@@ -374,13 +441,12 @@ void endpoint_failed(
     struct engine *, const struct milter_conf *, struct estate *);
 void endpoint_verdict(struct conn *);   /* it has finished a message */
 void endpoint_handshake(struct conn *); /* it has negotiated */
-int endpoint_stats(
-    const struct milter_conf *, struct mstate *, struct buf *);
+int endpoint_stats(const struct milter_conf *, struct mstate *, struct buf *);
 
 /* dial.c: sockets up to the negotiation */
 struct conn *conn_new(struct engine *, const struct milter_conf *,
     struct mstate *, size_t endpoint);
-int conn_dial(struct conn *); /* 0 under way or done, -1 with errno */
+int conn_dial(struct conn *);    /* 0 under way or done, -1 with errno */
 int conn_dialled(struct conn *); /* the socket says that it is connected */
 int conn_offer(struct conn *);
 void conn_attach(struct conn *, struct link *);
@@ -436,10 +502,14 @@ void probe_clear(struct engine *, struct mstate *);
  * fault: the endpoint's own. */
 bool replay(struct link *, bool fault, const char *why);
 bool replay_possible(const struct link *); /* with what is negotiated now? */
-int replay_put(struct link *);             /* recipients shown before */
+int replay_put(struct link *); /* recipients to be told from memory */
+/* replay_tell - the link is to be told the recipients of these groups before
+ * the content: those that first has been told as it was, and others for the
+ * first time; -1 with ENOMEM */
+int replay_tell(struct link *, uint32_t groups, const struct link *first);
 /* replay_same - 1 as the first time, nothing to do; 0 new; -1 unlike */
 int replay_same(struct link *, char cmd, const struct outcome *, bool skip);
-void replay_note(struct chain *); /* the RCPT in hand is answered */
+int replay_note(struct chain *); /* the RCPT in hand is answered */
 void replay_clear(struct chain *);
 
 /* negotiate.c */
@@ -471,23 +541,73 @@ void link_forget(struct link *);
 /* content.c */
 int content_begin(struct link *);
 int content_pump(struct link *);
-int content_commit(struct link *); /* its edits into the view */
+
+/* decide.c: from rules to chains.  All of them: 1 waits for a table, 0, or -1
+ * with errno */
+int decide_session(struct chain *, uint32_t known);
+int decide_rcpt(struct chain *, const char **refused_r);
+int decide_content(struct chain *, struct group *);
+bool decide_waits(const struct chain *, const struct group *, size_t index);
+void link_limits(struct link *, const struct policy_step *);
+
+/* known.c: what tables have */
+policy_get_fn known_get;
+void known_clear(struct chain *);
+
+/* groups.c: who has which chain */
+/* groups_find - the group with that chain, or NULL */
+struct group *groups_find(const struct chain *, const struct policy_chain *,
+    const bool *pending, const uint8_t *modes);
+/* groups_add - a new one; the three are taken.  NULL with ENOMEM */
+struct group *groups_add(
+    struct chain *, struct policy_chain *, bool *pending, uint8_t *modes);
+const struct policy_step *group_step(const struct group *, const struct link *);
+/* groups_first - of the first recipient that was accepted, or NULL */
+struct group *groups_first(const struct chain *);
+void groups_accept(struct chain *); /* one more recipient */
+/* groups_all_have - do all accepted recipients' chains enforce this milter? */
+bool groups_all_have(const struct chain *, const struct link *);
+enum milter_mode groups_mode(const struct chain *, const struct link *);
+enum fail_action groups_failure(const struct chain *, const struct link *);
+int groups_begin(struct chain *); /* the content phase */
+void groups_end(struct chain *);
+void groups_clear(struct chain *); /* all is forgotten, the record too */
+void group_over(struct group *, const struct outcome *, const char *by);
+void group_hold(struct group *, const char *reason, const char *by);
+/* groups_result - what the groups came to; 0 or -1 with ENOMEM */
+int groups_result(struct chain *, struct chain_answer *);
+void groups_result_free(struct chain_answer *);
+
+/* run.c: the content phase */
+void run_step(struct chain *);
+int run_ask(struct link *);
+bool link_may_edit(const struct link *); /* what those after it see */
 
 /* edits.c */
 int edits_add(struct edit_list *, const struct milter_edit *, uint64_t max);
 void edits_clear(struct edit_list *);
-int edits_apply(struct link *, struct view *, bool dry);
+/* edits_apply - the link's edits for these groups, all or (on -1) none; in
+ * those that have it in shadow they are only noted */
+int edits_apply(struct link *, uint32_t groups);
 void fields_free(struct field *, size_t n);
-void view_init(struct view *, struct message *, struct envelope *);
-void view_fini(struct view *);
+struct view *view_new(struct message *); /* NULL with ENOMEM */
+struct view *view_ref(struct view *);
+void view_unref(struct view **);
+bool view_same(const struct view *, const struct view *);
 /* view_store - what the milters made of it into the receiver's own */
-void view_store(struct view *, struct message *, struct envelope *);
+void view_store(struct view *, struct message *);
+/* view_copy - into a message of its own; the body goes to the first that takes
+ * it and is borrowed by the others */
+int view_copy(struct view *, struct message *message_r);
 
 /* edit_header.c, edit_envelope.c: copies with the edits in them */
 int edit_header(struct link *, const struct view *, struct field **fields_r,
     size_t *n_r, uint32_t *flags_r);
-int edit_envelope(
-    struct link *, const struct envelope *from, struct envelope *to);
+/* env_clone_head - all but the recipients */
+int env_clone_head(const struct envelope *from, struct envelope *to);
+/* first: of the groups; it gets the added recipients, and is noted */
+int edit_envelope(struct link *, const struct envelope *from,
+    struct envelope *to, bool first);
 
 /* answer.c */
 void outcome_clear(struct outcome *);

@@ -246,7 +246,8 @@ conn_again(struct link *l)
 	unsigned now = l->chain->q == Q_RCPT ? 1 : 0;
 
 	/* A recipient shown before would not be shown again. */
-	if (c == NULL || !c->reused || c->heard || l->rcpts > now)
+	if (c == NULL || !c->reused || c->heard ||
+	    (l->rcpts > now && !l->extra))
 		return (false);
 	conn_drop(l);
 	pool_clear(l->chain->engine, l->state); /* from the same time */

@@ -81,7 +81,7 @@ put_field(struct link *l, const struct field *f, struct buf *b)
 static int
 put_header(struct link *l)
 {
-	const struct view *v = &l->chain->view;
+	const struct view *v = l->view;
 	struct buf b = BUF_INIT(MILTER_CHUNK);
 	unsigned n = 0;
 	size_t i;
@@ -144,7 +144,7 @@ body_waits(const struct link *l)
 int
 content_pump(struct link *l)
 {
-	const struct view *v = &l->chain->view;
+	const struct view *v = l->view;
 	struct conn *k = l->conn;
 	uint32_t protocol = k->opts.protocol;
 	size_t n;
@@ -178,35 +178,4 @@ content_pump(struct link *l)
 		return (-1);
 	conn_arm(k);
 	return (conn_flush(k));
-}
-
-/* content_commit - the verdict is in and lets the message pass: its edits count
- * now, all or none.  In shadow they are only noted. */
-int
-content_commit(struct link *l)
-{
-	struct chain *c = l->chain;
-	bool shadow = l->mode == MODE_SHADOW;
-	size_t i;
-	int r;
-
-	r = edits_apply(l, &c->view, shadow);
-	for (i = 0; r == 0 && i < l->edits.n; i++) {
-		const struct milter_edit *e = &l->edits.v[i].e;
-		char *reason;
-
-		if (e->code != MILTER_QUARANTINE)
-			continue;
-		l->state->quarantines++;
-		if (shadow || c->held_reason != NULL)
-			continue;
-		if ((reason = strndup(e->name, REASON_MAX)) == NULL) {
-			r = -1;
-			break;
-		}
-		c->held_reason = reason;
-		c->held_by = l->conf->name;
-	}
-	edits_clear(&l->edits);
-	return (r);
 }

@@ -94,6 +94,25 @@ set_part(char **member, const char *s, size_t n)
 	return (0);
 }
 
+/* others_have - is it there already for another group of this session? */
+static bool
+others_have(const struct link *l, const char *addr, size_t n)
+{
+	const struct chain *c = l->chain;
+	size_t k;
+
+	for (k = 0; k < c->n_groups; k++) {
+		const struct group *g = &c->groups[k];
+
+		if ((l->groups & 1u << k) != 0 && g->live &&
+		    g->out.kind == OUT_NONE &&
+		    find_rcpt(g->env, addr, n) < g->env->n_rcpts &&
+		    c->n_groups > 1)
+			return (true);
+	}
+	return (false);
+}
+
 static int
 add_rcpt(struct link *l, struct envelope *env, const struct milter_edit *e)
 {
@@ -103,7 +122,8 @@ add_rcpt(struct link *l, struct envelope *env, const struct milter_edit *e)
 	char *copy;
 
 	(void)milter_address(e->name, false, &addr, &len);
-	if (find_rcpt(env, addr, len) < env->n_rcpts)
+	if (find_rcpt(env, addr, len) < env->n_rcpts ||
+	    others_have(l, addr, len))
 		return (0);
 	if ((copy = strndup(addr, len)) == NULL)
 		return (-1);
@@ -134,14 +154,16 @@ del_rcpt(struct link *l, struct envelope *env, const struct milter_edit *e)
 }
 
 static int
-change_from(struct link *l, struct envelope *env, const struct milter_edit *e)
+change_from(struct link *l, struct envelope *env, const struct milter_edit *e,
+    bool first)
 {
 	const char *addr, *arg;
 	size_t len, n;
 
 	(void)milter_address(e->name, true, &addr, &len);
-	record_edit(
-	    l, e->code, "sender", env->sender, strlen(env->sender), addr, len);
+	if (first)
+		record_edit(l, e->code, "sender", env->sender,
+		    strlen(env->sender), addr, len);
 	if (set_part(&env->sender, addr, len) == -1)
 		return (-1);
 	if ((arg = argument(e->value, "RET=", &n)) != NULL) {
@@ -155,7 +177,7 @@ change_from(struct link *l, struct envelope *env, const struct milter_edit *e)
 }
 
 static int
-env_clone(const struct envelope *from, struct envelope *to)
+clone(const struct envelope *from, struct envelope *to)
 {
 	struct buf b = BUF_INIT(ENV_PACK_MAX);
 	struct packer k = { .b = &b };
@@ -172,9 +194,19 @@ env_clone(const struct envelope *from, struct envelope *to)
 	return (r);
 }
 
+int
+env_clone_head(const struct envelope *from, struct envelope *to)
+{
+	struct envelope head = *from;
+
+	head.rcpts = NULL;
+	head.n_rcpts = 0;
+	return (clone(&head, to));
+}
+
 /* envelope_edits - all of them, on a copy */
 static int
-envelope_edits(struct link *l, struct envelope *env)
+envelope_edits(struct link *l, struct envelope *env, bool first)
 {
 	size_t i;
 
@@ -184,14 +216,14 @@ envelope_edits(struct link *l, struct envelope *env)
 		switch (e->code) {
 		case MILTER_ADD_RCPT:
 		case MILTER_ADD_RCPT_PAR:
-			if (add_rcpt(l, env, e) == -1)
+			if (first && add_rcpt(l, env, e) == -1)
 				return (-1);
 			break;
 		case MILTER_DEL_RCPT:
 			del_rcpt(l, env, e);
 			break;
 		case MILTER_CHANGE_FROM:
-			if (change_from(l, env, e) == -1)
+			if (change_from(l, env, e, first) == -1)
 				return (-1);
 			break;
 		default:
@@ -219,11 +251,12 @@ fits(const struct envelope *env)
 
 /* edit_envelope - to is from after the link's edits; empty on failure */
 int
-edit_envelope(struct link *l, const struct envelope *from, struct envelope *to)
+edit_envelope(struct link *l, const struct envelope *from, struct envelope *to,
+    bool first)
 {
-	if (env_clone(from, to) == -1)
+	if (clone(from, to) == -1)
 		return (-1);
-	if (envelope_edits(l, to) == -1 || !fits(to)) {
+	if (envelope_edits(l, to, first) == -1 || !fits(to)) {
 		env_fini(to);
 		return (-1);
 	}

@@ -172,6 +172,7 @@ finish_body(struct link *l, const struct view *view, uint32_t *flags)
 	    after, strlen(after));
 	return (0);
 }
+
 void
 fields_free(struct field *fields, size_t n)
 {
@@ -183,6 +184,7 @@ fields_free(struct field *fields, size_t n)
 	}
 	free(fields);
 }
+
 /* which - what kinds of edits are there? */
 static void
 which(const struct edit_list *l, bool *header, bool *env)
@@ -196,117 +198,234 @@ which(const struct edit_list *l, bool *header, bool *env)
 			*env = true;
 }
 
-/* replace - nothing here can fail: the new parts take their places */
-static void
-replace(struct view *v, struct field *fields, size_t n_fields,
-    struct envelope *env, struct edit_list *edits, uint32_t flags)
+static struct view *
+view_alloc(struct view *base)
 {
-	if (fields != NULL) {
-		if (v->own_fields)
-			fields_free(v->fields, v->n_fields);
-		v->fields = fields;
-		v->n_fields = n_fields;
-		v->own_fields = true;
+	struct view *v = calloc(1, sizeof(*v));
+
+	if (v == NULL)
+		return (NULL);
+	v->refs = 1;
+	if (base != NULL) {
+		v->base = view_ref(base);
+		v->fields = base->fields;
+		v->n_fields = base->n_fields;
+		v->body = base->body;
+		v->body_len = base->body_len;
+		v->flags = base->flags;
 	}
-	if (env != NULL) {
-		if (v->own_env) {
-			env_fini(v->env);
-			free(v->env);
-		}
-		v->env = env;
-		v->own_env = true;
-	}
-	if (edits->has_body) {
-		buf_fini(&v->mem);
-		v->mem = edits->body;
-		memset(&edits->body, 0, sizeof(edits->body));
-		v->body = v->mem.data != NULL ? v->mem.data : "";
-		v->body_len = v->mem.len;
-		v->own_body = true;
-	}
-	v->flags |= flags;
+	return (v);
 }
 
-/* edits_apply - the link's edits to the view, all or (on -1) none.  dry: only
- * note what they would do. */
-int
-edits_apply(struct link *l, struct view *view, bool dry)
+struct view *
+view_new(struct message *m)
 {
-	struct envelope *env = NULL;
-	struct field *fields = NULL;
-	size_t n_fields = 0;
-	uint32_t flags = 0;
-	bool header = false, has_env = false;
-	int r = -1;
+	struct view *v = view_alloc(NULL);
 
-	which(&l->edits, &header, &has_env);
-	if (header && edit_header(l, view, &fields, &n_fields, &flags) == -1)
-		goto out;
-	if (has_env) {
-		if ((env = calloc(1, sizeof(*env))) == NULL)
-			goto out;
-		if (edit_envelope(l, view->env, env) == -1) {
-			free(env);
-			env = NULL;
-			goto out;
-		}
-	}
-	if (l->edits.has_body && finish_body(l, view, &flags) == -1)
-		goto out;
-	r = 0;
-	if (!dry) {
-		replace(view, fields, n_fields, env, &l->edits, flags);
-		fields = NULL;
-		env = NULL;
-	}
-out:
-	if (fields != NULL)
-		fields_free(fields, n_fields);
-	if (env != NULL) {
-		env_fini(env);
-		free(env);
-	}
-	return (r);
-}
-
-void
-view_init(struct view *v, struct message *m, struct envelope *env)
-{
-	memset(v, 0, sizeof(*v));
+	if (v == NULL)
+		return (NULL);
 	v->fields = m->fields;
 	v->n_fields = m->n_fields;
 	v->body = m->body;
 	v->body_len = m->body_len;
-	v->env = env;
+	return (v);
+}
+
+struct view *
+view_ref(struct view *v)
+{
+	v->refs++;
+	return (v);
 }
 
 void
-view_fini(struct view *v)
+view_unref(struct view **vp)
 {
-	if (v->own_fields)
-		fields_free(v->fields, v->n_fields);
-	if (v->own_env) {
-		env_fini(v->env);
-		free(v->env);
+	struct view *v = *vp, *base;
+
+	*vp = NULL;
+	while (v != NULL && --v->refs == 0) {
+		base = v->base;
+		if (v->own_fields)
+			fields_free(v->fields, v->n_fields);
+		buf_fini(&v->mem);
+		free(v);
+		v = base;
 	}
-	buf_fini(&v->mem);
-	memset(v, 0, sizeof(*v));
+}
+
+/* view_same - the same bytes, whoever made them */
+bool
+view_same(const struct view *a, const struct view *b)
+{
+	size_t i;
+
+	if (a == b)
+		return (true);
+	if (a->n_fields != b->n_fields || a->body_len != b->body_len)
+		return (false);
+	for (i = 0; i < a->n_fields && a->fields != b->fields; i++) {
+		const struct field *f = &a->fields[i], *g = &b->fields[i];
+
+		if (strcmp(f->name, g->name) != 0 || f->hidden != g->hidden ||
+		    f->value_len != g->value_len ||
+		    memcmp(f->value, g->value, f->value_len) != 0)
+			return (false);
+	}
+	return (a->body == b->body || a->body_len == 0 ||
+	    memcmp(a->body, b->body, a->body_len) == 0);
+}
+
+/* What one milter's edits make, until all of it is there. */
+struct result {
+	struct view *view; /* new version, or NULL */
+	struct envelope *env[CHAIN_GROUPS_MAX];
+};
+
+static void
+result_fini(struct result *r)
+{
+	size_t k;
+
+	view_unref(&r->view);
+	for (k = 0; k < CHAIN_GROUPS_MAX; k++)
+		if (r->env[k] != NULL) {
+			env_fini(r->env[k]);
+			free(r->env[k]);
+		}
+}
+
+/* make_view - the new version of header and body */
+static int
+make_view(struct link *l, bool header, struct result *r)
+{
+	struct view *v = view_alloc(l->view);
+	struct field *fields = NULL;
+	size_t n = 0;
+
+	if ((r->view = v) == NULL)
+		return (-1);
+	if (header) {
+		if (edit_header(l, l->view, &fields, &n, &v->flags) == -1)
+			return (-1);
+		if (fields != NULL) {
+			v->fields = fields;
+			v->n_fields = n;
+			v->own_fields = true;
+		}
+	}
+	if (l->edits.has_body) {
+		if (finish_body(l, l->view, &v->flags) == -1)
+			return (-1);
+		v->mem = l->edits.body;
+		memset(&l->edits.body, 0, sizeof(l->edits.body));
+		v->body = v->mem.data != NULL ? v->mem.data : "";
+		v->body_len = v->mem.len;
+		v->own_body = true;
+	}
+	return (0);
+}
+
+/* make_envs - of each group; recipients are added to one of them only */
+static int
+make_envs(struct link *l, uint32_t groups, struct result *r)
+{
+	struct chain *c = l->chain;
+	bool first = true;
+	size_t k;
+
+	for (k = 0; k < c->n_groups; k++) {
+		struct envelope *env;
+
+		if ((groups & 1u << k) == 0)
+			continue;
+		if ((env = calloc(1, sizeof(*env))) == NULL)
+			return (-1);
+		if (edit_envelope(l, c->groups[k].env, env, first) == -1) {
+			free(env);
+			return (-1);
+		}
+		r->env[k] = env;
+		first = false;
+	}
+	return (0);
+}
+
+/* take - nothing here can fail: the new parts take their places */
+static void
+take(struct link *l, uint32_t groups, struct result *r)
+{
+	struct chain *c = l->chain;
+	size_t k;
+
+	for (k = 0; k < c->n_groups; k++) {
+		struct group *g = &c->groups[k];
+
+		if ((groups & 1u << k) == 0)
+			continue;
+		if (r->view != NULL) {
+			view_unref(&g->view);
+			g->view = view_ref(r->view);
+		}
+		if (r->env[k] == NULL)
+			continue;
+		if (g->own_env) {
+			env_fini(g->env);
+			free(g->env);
+		}
+		g->env = r->env[k];
+		g->own_env = true;
+		r->env[k] = NULL;
+	}
+}
+
+int
+edits_apply(struct link *l, uint32_t groups)
+{
+	struct chain *c = l->chain;
+	struct result r = { .view = NULL };
+	uint32_t real = groups;
+	bool header = false, env = false;
+	size_t k;
+	int rc = 0;
+
+	for (k = 0; k < c->n_groups; k++)
+		if (c->groups[k].modes[l->index] != MODE_ENFORCE)
+			real &= ~(1u << k);
+	which(&l->edits, &header, &env);
+	if (header || l->edits.has_body)
+		rc = make_view(l, header, &r);
+	if (rc == 0 && env)
+		rc = make_envs(l, real != 0 ? real : groups, &r);
+	if (rc == 0)
+		take(l, real, &r);
+	result_fini(&r);
+	return (rc);
+}
+
+/* owner - the version that made these fields, or this body */
+static struct view *
+owner(struct view *v, bool body)
+{
+	while (v != NULL && !(body ? v->own_body : v->own_fields))
+		v = v->base;
+	return (v);
 }
 
 void
-view_store(struct view *v, struct message *m, struct envelope *env)
+view_store(struct view *v, struct message *m)
 {
-	uint32_t flags = v->flags;
+	struct view *f = owner(v, false), *b = owner(v, true);
 	size_t max = m->mem.max;
 
-	if (v->own_fields) {
+	if (f != NULL) {
 		fields_free(m->fields, m->n_fields);
-		m->fields = v->fields;
-		m->n_fields = v->n_fields;
+		m->fields = f->fields;
+		m->n_fields = f->n_fields;
 		m->header_changed = true;
-		v->own_fields = false;
+		f->own_fields = false;
 	}
-	if (v->own_body) {
+	if (b != NULL) {
 		if (m->map != NULL)
 			(void)munmap(m->map, m->map_len);
 		if (m->fd != -1)
@@ -315,20 +434,35 @@ view_store(struct view *v, struct message *m, struct envelope *env)
 		m->map = NULL;
 		m->map_len = m->map_off = 0;
 		m->fd = -1;
-		m->mem = v->mem;
+		m->mem = b->mem;
 		m->mem.max = max;
-		m->body = v->body;
-		m->body_len = v->body_len;
+		m->body = b->body;
+		m->body_len = b->body_len;
 		m->body_changed = true;
-		memset(&v->mem, 0, sizeof(v->mem));
-		v->own_body = false;
+		memset(&b->mem, 0, sizeof(b->mem));
 	}
-	if (v->own_env) {
-		env_fini(env);
-		*env = *v->env;
-		free(v->env);
-		v->own_env = false;
+}
+
+int
+view_copy(struct view *v, struct message *m)
+{
+	struct view *b = owner(v, true);
+	size_t i;
+
+	for (i = 0; i < v->n_fields; i++) {
+		const struct field *f = &v->fields[i];
+
+		if (message_add(m, i, f->name, f->value, f->value_len) == -1)
+			return (-1);
+		m->fields[i].hidden = f->hidden;
 	}
-	env->flags |= flags;
-	view_fini(v);
+	m->header_changed = owner(v, false) != NULL;
+	m->body_changed = b != NULL;
+	m->body = v->body;
+	m->body_len = v->body_len;
+	if (b != NULL && b->mem.data != NULL) {
+		m->mem = b->mem;
+		memset(&b->mem, 0, sizeof(b->mem));
+	}
+	return (0);
 }

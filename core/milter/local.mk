@@ -9,16 +9,20 @@ noinst_LTLIBRARIES += %D%/libmilterc.la
 	%D%/choose.c \
 	%D%/conn.c \
 	%D%/content.c \
+	%D%/decide.c \
 	%D%/dial.c \
 	%D%/edit_envelope.c \
 	%D%/edit_header.c \
 	%D%/edits.c \
 	%D%/engine.c \
+	%D%/groups.c \
+	%D%/known.c \
 	%D%/macros.c \
 	%D%/negotiate.c \
 	%D%/pool.c \
 	%D%/probe.c \
 	%D%/record.c \
 	%D%/replay.c \
+	%D%/run.c \
 	%D%/stage.c \
 	%D%/tls.c

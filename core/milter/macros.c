@@ -39,7 +39,7 @@ static const char *const defaults[MILTER_STAGES] = {
 	[MILTER_AT_RCPT] = "i {rcpt_mailer} {rcpt_host} {rcpt_addr}",
 	[MILTER_AT_DATA] = "i",
 	[MILTER_AT_EOH] = "i",
-	[MILTER_AT_EOM] = "i {msg_id} {msg_size} {nrcpts}",
+	[MILTER_AT_EOM] = "i {msg_id} {msg_size} {nrcpts} {milldam_group}",
 };
 
 static enum milter_stage
@@ -231,19 +231,57 @@ rcpt_macro(const struct chain *c, const char *name, char *room, size_t n)
 	return (NULL);
 }
 
-static const char *
-content_macro(const struct chain *c, const char *name, char *room, size_t n)
+/* recipients - of the groups that this session runs for */
+static uint64_t
+recipients(const struct link *l)
 {
-	const struct view *v = &c->view;
-	const struct envelope *env = v->env != NULL ? v->env : c->env;
-	uint64_t size = v->body_len + 2;
+	const struct chain *c = l->chain;
+	uint64_t sum = 0;
+	size_t k;
+
+	if (c->q != Q_MESSAGE || l->groups == 0)
+		return (c->n_rcpts);
+	for (k = 0; k < c->n_groups; k++)
+		if ((l->groups & 1u << k) != 0 && c->groups[k].env != NULL)
+			sum += c->groups[k].env->n_rcpts;
+	return (sum);
+}
+
+/* group_numbers - "1,3", or NULL if the message has one group */
+static const char *
+group_numbers(const struct link *l, char *room, size_t n)
+{
+	const struct chain *c = l->chain;
+	size_t k, len = 0;
+	unsigned live = 0;
+
+	room[0] = '\0';
+	for (k = 0; k < c->n_groups; k++) {
+		if (!c->groups[k].live)
+			continue;
+		live++;
+		if ((l->groups & 1u << k) != 0 && len + 8 < n)
+			len += (size_t)snprintf(room + len, n - len, "%s%u",
+			    len > 0 ? "," : "", live);
+	}
+	return (live > 1 ? room : NULL);
+}
+
+static const char *
+content_macro(const struct link *l, const char *name, char *room, size_t n)
+{
+	const struct chain *c = l->chain;
+	const struct view *v = l->view;
+	uint64_t size;
 	size_t i;
 
 	if (strcmp(name, "nrcpts") == 0)
-		return (
-		    number(room, n, env != NULL ? env->n_rcpts : c->n_rcpts));
-	if (c->q != Q_MESSAGE)
+		return (number(room, n, recipients(l)));
+	if (c->q != Q_MESSAGE || v == NULL)
 		return (NULL);
+	if (strcmp(name, "milldam_group") == 0)
+		return (group_numbers(l, room, n));
+	size = v->body_len + 2;
 	for (i = 0; i < v->n_fields; i++) {
 		const struct field *f = &v->fields[i];
 
@@ -265,8 +303,9 @@ content_macro(const struct chain *c, const char *name, char *room, size_t n)
 
 /* value - of a bare name, or NULL; room is for those that must be made */
 static const char *
-value(const struct chain *c, const char *name, char *room, size_t n)
+value(const struct link *l, const char *name, char *room, size_t n)
 {
+	const struct chain *c = l->chain;
 	size_t i;
 
 	for (i = 0; i < sizeof(fact_rows) / sizeof(fact_rows[0]); i++)
@@ -286,6 +325,8 @@ value(const struct chain *c, const char *name, char *room, size_t n)
 		return (number(room, n, c->facts->daemon_port));
 	if (strcmp(name, "milldam_early") == 0)
 		return (c->facts->early_talker ? "yes" : NULL);
+	if (strcmp(name, "milldam_replay") == 0)
+		return (l->retold > 0 ? number(room, n, l->retold) : NULL);
 	if (strncmp(name, "client_", 7) == 0 || strcmp(name, "_") == 0)
 		return (client_macro(c, name, room, n));
 	if (strncmp(name, "mail_", 5) == 0 || strcmp(name, "f") == 0)
@@ -293,7 +334,7 @@ value(const struct chain *c, const char *name, char *room, size_t n)
 		    c, name[0] == 'f' ? "mail_addr" : name, room, n));
 	if (strncmp(name, "rcpt_", 5) == 0)
 		return (rcpt_macro(c, name, room, n));
-	return (content_macro(c, name, room, n));
+	return (content_macro(l, name, room, n));
 }
 
 /* next_name - split the next word off a list: the name bare into room, and as
@@ -365,13 +406,7 @@ macros_put(struct link *l, char cmd)
 		goto out;
 	while (n < MACROS_MAX && names++ < NAMES_MAX &&
 	    next_name(&list, name, wire)) {
-		if (strcmp(name, "milldam_replay") == 0)
-			text = l->retold > 0
-			    ? number(room, sizeof(room), l->retold)
-			    : NULL;
-		else
-			text = value(c, name, room, sizeof(room));
-		if (text == NULL)
+		if ((text = value(l, name, room, sizeof(room))) == NULL)
 			continue;
 		if (add(&set, wire, text) == -1)
 			goto out;

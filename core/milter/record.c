@@ -273,41 +273,72 @@ put_edits(const struct link *l, struct buf *b)
 	return (json_kv_num(b, "n_edits", l->n_edits));
 }
 
+/* mode_name - of the milter for those whose chain has it with that step */
 static const char *
-mode_name(const struct link *l)
+mode_name(
+    const struct link *l, const struct group *g, const struct policy_step *step)
 {
 	static const char *const names[] = { "enforce", "shadow", "off",
 		"drain" };
 
-	return (l->skipped ? "skipped" : names[l->mode]);
+	if (l->drained || (step != NULL && step->skipped))
+		return ("skipped");
+	if (g != NULL)
+		return (g->modes[l->index] == PICK_ABSENT
+		        ? "off"
+		        : names[g->modes[l->index]]);
+	return (names[l->mode]);
 }
 
-/* put_rule - which one had the milter skipped, or put into the chain */
+/* put_by - a rule that decided something, by its place */
 static int
-put_rule(const struct link *l, struct buf *b)
+put_by(struct buf *b, const char *name, const struct policy_by *by)
 {
 	char place[600];
 
-	if (l->by.rule == NULL)
+	if (by->rule == NULL)
 		return (0);
-	(void)snprintf(
-	    place, sizeof(place), "%.550s:%u", l->by.file, l->by.line);
-	return (json_kv_str(b, "rule", l->by.rule->title) == -1
+	(void)snprintf(place, sizeof(place), "%.550s:%u", by->file, by->line);
+	return (json_kv_str(b, name, place));
+}
+
+/* put_rules - who had the milter skipped, or put into the chain, or changed */
+static int
+put_rules(const struct policy_step *step, struct buf *b)
+{
+	const struct policy_by *by;
+
+	if (step == NULL)
+		return (0);
+	by = step->skipped ? &step->skip : &step->in;
+	if (by->rule != NULL && json_kv_str(b, "rule", by->rule->title) == -1)
+		return (-1);
+	return (put_by(b, "rule_at", by) == -1 ||
+	            put_by(b, "mode_rule_at", &step->by_mode) == -1 ||
+	            put_by(b, "on_failure_rule_at", &step->by_failure) == -1 ||
+	            put_by(b, "timeout_rule_at", &step->by_limits) == -1
 	        ? -1
-	        : json_kv_str(b, "rule_at", place));
+	        : 0);
 }
 
 static int
-put_link(const struct link *l, struct buf *b)
+put_link(const struct link *l, const char *mode, const struct policy_step *step,
+    struct buf *b)
 {
 	const struct milter_conf *m = l->conf;
 	size_t ep = l->endpoint < m->n_endpoints ? l->endpoint : 0;
 
-	if (buf_add(b, "{", 1) == -1 || json_kv_str(b, "name", m->name) == -1 ||
-	    json_kv_str(b, "endpoint",
+	if (buf_add(b, "{", 1) == -1 || json_kv_str(b, "name", m->name) == -1)
+		return (-1);
+	if (step != NULL && step->skipped) /* for these recipients */
+		return (json_kv_str(b, "mode", mode) == -1 ||
+		            put_rules(step, b) == -1
+		        ? -1
+		        : buf_add(b, "}", 1));
+	if (json_kv_str(b, "endpoint",
 	        m->n_endpoints > 0 ? m->endpoints[ep].text : "") == -1 ||
-	    json_kv_str(b, "mode", mode_name(l)) == -1 ||
-	    put_rule(l, b) == -1 ||
+	    json_kv_str(b, "mode", mode) == -1 || put_rules(step, b) == -1 ||
+	    (l->extra && buf_addf(b, ",\"replay\":true") == -1) ||
 	    json_kv_str(b, "verdict", outcome_word(l->final)) == -1 ||
 	    put_stages(l, b) == -1 || put_edits(l, b) == -1)
 		return (-1);
@@ -323,43 +354,135 @@ put_link(const struct link *l, struct buf *b)
 	return (buf_add(b, "}", 1));
 }
 
-int
-chain_record(const struct chain *c, struct buf *out)
+/* session_of - the one that served the group, of the step's milter */
+static const struct link *
+session_of(
+    const struct chain *c, const struct group *g, const struct policy_step *s)
 {
+	size_t i;
+
+	for (i = 0; c->all[i].milter != s->milter; i++)
+		;
+	return (g != NULL && g->ran[i] != NULL ? g->ran[i] : &c->all[i]);
+}
+
+/* put_chain - of a group, or of the session while there is none */
+static int
+put_chain(const struct chain *c, const struct group *g, struct buf *out)
+{
+	const struct policy_chain *chain =
+	    g != NULL ? &g->chain : &c->session_chain;
 	size_t i;
 
 	if (buf_add(out, "[", 1) == -1)
 		return (-1);
-	for (i = 0; i < c->n_links; i++)
+	for (i = 0; i < chain->n_steps; i++) {
+		const struct policy_step *step = &chain->steps[i];
+		const struct link *l = session_of(c, g, step);
+
 		if ((i > 0 && buf_add(out, ",", 1) == -1) ||
-		    put_link(c->links[i], out) == -1)
+		    put_link(l, mode_name(l, g, step), step, out) == -1)
+			return (-1);
+	}
+	return (buf_add(out, "]", 1));
+}
+
+/* put_all - of several groups together: every session once */
+static int
+put_all(const struct chain *c, struct buf *out)
+{
+	const struct policy_step *step;
+	const struct link *l;
+	size_t i, k;
+
+	if (buf_add(out, "[", 1) == -1)
+		return (-1);
+	for (i = 0; i < c->n_links; i++) {
+		l = c->links[i];
+		for (step = NULL, k = 0; k < c->n_groups && step == NULL; k++)
+			if (c->groups[k].modes[l->index] != PICK_ABSENT)
+				step = group_step(&c->groups[k], l);
+		if ((i > 0 && buf_add(out, ",", 1) == -1) ||
+		    put_link(l, mode_name(l, NULL, step), step, out) == -1)
+			return (-1);
+	}
+	for (l = c->extras; l != NULL; l = l->next)
+		if (buf_add(out, ",", 1) == -1 ||
+		    put_link(l, mode_name(l, NULL, NULL), NULL, out) == -1)
 			return (-1);
 	return (buf_add(out, "]", 1));
 }
 
-const char *
-chain_summary(const struct chain *cc)
+int
+chain_record(const struct chain *c, struct buf *out)
 {
-	/* The text is a cache, not part of the chain's meaning. */
-	struct chain *c = (struct chain *)(uintptr_t)cc;
-	struct buf b = BUF_INIT(SUMMARY_MAX);
+	return (c->n_groups > 1
+	        ? put_all(c, out)
+	        : put_chain(c, c->n_groups == 1 ? c->groups : NULL, out));
+}
+
+int
+chain_group_record(const struct chain *c, uint16_t group, struct buf *out)
+{
+	return (group < c->n_groups ? put_chain(c, &c->groups[group], out)
+	                            : chain_record(c, out));
+}
+
+static int
+sum_up(struct buf *b, const struct link *l, bool shadow)
+{
+	if (buf_addf(b, "%s%s=%s", b->len > 0 ? " " : "", l->conf->name,
+	        l->failed ? "failed" : outcome_word(l->final)) == -1 ||
+	    (l->final_us >= 1000 &&
+	        buf_addf(b, "(%llums)",
+	            (unsigned long long)(l->final_us / 1000)) == -1) ||
+	    (shadow && buf_addf(b, "[shadow]") == -1))
+		return (-1);
+	return (0);
+}
+
+/* sum_group - the milters of one group, or of all */
+static int
+sum_group(const struct chain *c, const struct group *g, struct buf *b)
+{
 	const struct link *l;
 	size_t i;
 	int r = 0;
 
 	for (i = 0; i < c->n_links && r == 0; i++) {
 		l = c->links[i];
-		if (l->skipped || l->mode == MODE_OFF)
+		if (g != NULL) {
+			if (g->modes[l->index] == PICK_ABSENT)
+				continue;
+			if (g->ran[l->index] != NULL)
+				l = g->ran[l->index];
+		} else if (l->skipped || l->mode == MODE_OFF)
 			continue;
-		r = buf_addf(&b, "%s%s=%s", b.len > 0 ? " " : "", l->conf->name,
-		    l->failed ? "failed" : outcome_word(l->final));
-		if (r == 0 && l->final_us >= 1000)
-			r = buf_addf(&b, "(%llums)",
-			    (unsigned long long)(l->final_us / 1000));
-		if (r == 0 && l->mode == MODE_SHADOW)
-			r = buf_addf(&b, "[shadow]");
+		r = sum_up(b, l,
+		    (g != NULL ? g->modes[l->index] : (uint8_t)l->mode) ==
+		        MODE_SHADOW);
 	}
+	return (r);
+}
+
+const char *
+chain_group_summary(struct chain *c, uint16_t group)
+{
+	struct buf b = BUF_INIT(SUMMARY_MAX);
+	const struct group *g = group < c->n_groups ? &c->groups[group] : NULL;
+
+	if (g == NULL && c->n_groups == 1)
+		g = c->groups;
+	(void)!sum_group(c, g, &b);
 	free(c->summary);
 	c->summary = buf_take(&b, NULL);
 	return (c->summary != NULL ? c->summary : "");
+}
+
+const char *
+chain_summary(const struct chain *cc)
+{
+	/* The text is a cache, not part of the chain's meaning. */
+	return (chain_group_summary(
+	    (struct chain *)(uintptr_t)cc, CHAIN_GROUPS_MAX));
 }

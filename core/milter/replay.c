@@ -6,8 +6,9 @@
  *
  * The message is kept, so nothing is lost; the other endpoint's answers from
  * CONNECT to RCPT must be those that the client has been given already, else
- * they count as none (design 5.2).  Recipients are kept only for chains with a
- * milter that has more than one endpoint.
+ * they count as none (design 5.2).  Likewise in a further session for another
+ * version of the message; and recipients that a rule on content gives to a
+ * milter are told from the same memory, for the first time.
  *
  * The link goes back to "nothing said" and the question in hand is put again;
  * put_missing() and replay_put() tell what came before it.
@@ -70,40 +71,47 @@ code_of(const struct outcome *o)
 	return ((uint16_t)atoi(outcome_text(o, false)));
 }
 
+/* heard_room - as many as chain.shown will have; -1 with ENOMEM */
 static int
-note_heard(struct link *l, size_t at)
+heard_room(struct link *l, size_t n)
 {
 	struct heard *room;
 	size_t cap = l->heard_cap > 0 ? l->heard_cap : 4;
 
-	while (cap <= at)
+	while (cap < n)
 		cap *= 2;
-	if (cap != l->heard_cap) {
-		if ((room = realloc(l->heard, cap * sizeof(*room))) == NULL)
-			return (-1);
-		memset(room + l->heard_cap, 0,
-		    (cap - l->heard_cap) * sizeof(*room));
-		l->heard = room;
-		l->heard_cap = cap;
-	}
-	l->heard[at] = (struct heard){ .put = l->asked,
-		.skip = l->rcpt_skip,
-		.kind = (uint8_t)l->now.kind,
-		.code = code_of(&l->now) };
-	if (l->heard[at].put)
-		l->replay_sent = l->replay_at = at + 1;
+	if (cap == l->heard_cap)
+		return (0);
+	if ((room = realloc(l->heard, cap * sizeof(*room))) == NULL)
+		return (-1);
+	memset(room + l->heard_cap, 0, (cap - l->heard_cap) * sizeof(*room));
+	l->heard = room;
+	l->heard_cap = cap;
 	return (0);
 }
 
-/* replay_note - without memory for it there is no replay, that is all */
-void
+static int
+note_heard(struct link *l, size_t at)
+{
+	if (heard_room(l, at + 1) == -1)
+		return (-1);
+	l->heard[at] = (struct heard){ .put = l->asked,
+		.told = l->asked,
+		.skip = l->rcpt_skip,
+		.kind = (uint8_t)l->now.kind,
+		.code = code_of(&l->now) };
+	return (0);
+}
+
+/* replay_note - -1 with ENOMEM: then nothing can be told again */
+int
 replay_note(struct chain *c)
 {
 	struct shown *room;
 	size_t i;
 
 	if (!c->keep)
-		return;
+		return (0);
 	if (c->n_shown == c->shown_cap) {
 		size_t cap = c->shown_cap > 0 ? c->shown_cap * 2 : 4;
 
@@ -119,13 +127,41 @@ replay_note(struct chain *c)
 		if (note_heard(c->links[i], c->n_shown) == -1)
 			goto fail_kept;
 	c->n_shown++;
-	return;
+	return (0);
 
 fail_kept:
 	shown_fini(&c->shown[c->n_shown]);
 fail:
 	for (i = 0; i < c->n_links; i++)
 		c->links[i]->no_replay = true;
+	return (-1);
+}
+
+int
+replay_tell(struct link *l, uint32_t groups, const struct link *first)
+{
+	const struct chain *c = l->chain;
+	size_t i;
+
+	if (heard_room(l, c->n_shown) == -1)
+		return (-1);
+	for (i = 0; i < c->n_shown; i++) {
+		const struct heard *h =
+		    i < first->heard_cap ? &first->heard[i] : NULL;
+
+		if (!c->shown[i].accepted ||
+		    (groups & 1u << c->shown[i].group) == 0 ||
+		    (l == first && h != NULL && h->put))
+			continue;
+		if (h != NULL && h->put)
+			l->heard[i] = *h;
+		else
+			l->heard[i].late = true;
+		l->heard[i].put = true;
+		l->heard[i].told = false;
+	}
+	l->retell = true;
+	return (0);
 }
 
 /* told - has it answered something of this message already? */
@@ -137,7 +173,7 @@ told(const struct link *l)
 	if (l->told_mail || l->chain->q >= Q_DATA)
 		return (true);
 	for (i = 0; i < l->chain->n_shown; i++)
-		if (l->heard[i].put)
+		if (i < l->heard_cap && l->heard[i].put)
 			return (true);
 	return (false);
 }
@@ -172,6 +208,7 @@ replay(struct link *l, bool fault, const char *why)
 	conn_drop(l);
 	link_forget(l);
 	l->replays++;
+	l->retell = true;
 	if (told(l)) {
 		l->retold++;
 		l->state->replays++;
@@ -191,7 +228,7 @@ content_behind(const struct link *l)
 
 	if (c->q != Q_MESSAGE)
 		return (false);
-	while (i < c->n_links && c->links[i] != l)
+	while (i < c->n_links && c->links[i]->index != l->index)
 		i++;
 	while (++i < c->n_links)
 		if (c->links[i]->asked)
@@ -209,7 +246,8 @@ replay_possible(const struct link *l)
 	if ((l->conn->opts.protocol & (MILTER_NO_RCPT | MILTER_NR_RCPT)) == 0)
 		return (true);
 	for (i = 0; i < l->chain->n_shown; i++)
-		if (l->heard[i].put && l->heard[i].kind != OUT_NONE &&
+		if (i < l->heard_cap && l->heard[i].put &&
+		    l->heard[i].kind != OUT_NONE &&
 		    (l->authoriser || l->heard[i].kind != OUT_CONTINUE))
 			return (false);
 	return (true);
@@ -219,7 +257,7 @@ replay_possible(const struct link *l)
 static bool
 concerns(const struct link *l, size_t i)
 {
-	return (l->heard[i].put &&
+	return (i < l->heard_cap && l->heard[i].put && !l->heard[i].told &&
 	    (l->chain->shown[i].refused == NULL ||
 	        (l->conn->opts.protocol & MILTER_RCPT_REJECTED) != 0));
 }
@@ -229,34 +267,49 @@ replay_put(struct link *l)
 {
 	size_t i;
 
-	while ((i = l->replay_sent) < l->chain->n_shown) {
-		l->replay_sent++;
-		if (concerns(l, i) &&
-		    put_rcpt_again(l, &l->chain->shown[i]) == -1)
+	l->replay_at = 0;
+	for (i = 0; i < l->chain->n_shown; i++) {
+		if (!concerns(l, i))
+			continue;
+		l->heard[i].told = l->heard[i].due = true;
+		if (put_rcpt_again(l, &l->chain->shown[i]) == -1)
 			return (-1);
 	}
+	l->retell = false;
 	return (0);
+}
+
+/* answer_due - to the recipient told longest ago, or NULL */
+static struct heard *
+answer_due(struct link *l)
+{
+	size_t n =
+	    l->chain->n_shown < l->heard_cap ? l->chain->n_shown : l->heard_cap;
+
+	while (l->replay_at < n && !l->heard[l->replay_at].due)
+		l->replay_at++;
+	if (l->replay_at == n)
+		return (NULL);
+	l->heard[l->replay_at].due = false;
+	return (&l->heard[l->replay_at]);
 }
 
 int
 replay_same(struct link *l, char cmd, const struct outcome *o, bool skip)
 {
-	const struct heard *h;
+	struct heard *h;
 
 	/* Also where the session has to connect anew between messages. */
 	if ((cmd == MILTER_CONNECT && l->told_connect) ||
 	    (cmd == MILTER_HELO && l->told_helo == l->chain->helo) ||
 	    (cmd == MILTER_MAIL && l->told_mail))
 		return (o->kind == OUT_CONTINUE ? 1 : -1);
-	if (cmd != MILTER_RCPT || l->replays == 0)
+	if (cmd != MILTER_RCPT || (h = answer_due(l)) == NULL)
 		return (0);
-	while (l->replay_at < l->chain->n_shown && !concerns(l, l->replay_at))
-		l->replay_at++;
-	if (l->replay_at == l->chain->n_shown)
-		return (0);
-	h = &l->heard[l->replay_at++];
-	if (l->chain->shown[l->replay_at - 1].refused != NULL)
+	if (l->chain->shown[l->replay_at].refused != NULL)
 		return (1); /* its answer never counted */
+	if (h->late && (o->kind == OUT_ACCEPT || o->kind == OUT_DISCARD))
+		return (0);
 	if (h->kind == OUT_NONE)
 		return (o->kind == OUT_CONTINUE ? 1 : -1);
 	if (h->kind != o->kind || h->code != code_of(o) ||

@@ -77,10 +77,15 @@ link_fail(struct link *l, bool poison, const char *fmt, ...)
 void
 link_forget(struct link *l)
 {
+	size_t i;
+
 	l->asked = l->sent_mail = l->sent_data = l->sent_body = false;
 	l->skip_rcpt = l->skip_body = false;
 	l->rcpts = l->dropped = 0;
-	l->body_off = l->replay_at = l->replay_sent = 0;
+	l->body_off = l->replay_at = 0;
+	l->retell = l->extra;
+	for (i = 0; i < l->heard_cap; i++)
+		l->heard[i].told = l->heard[i].due = false;
 	free(l->quarantine);
 	l->quarantine = NULL;
 	outcome_clear(&l->now);
@@ -102,6 +107,10 @@ link_reset_message(struct link *l)
 	l->told_mail = l->no_replay = false;
 	free(l->fault);
 	l->fault = NULL;
+	if (l->heard_cap > 0)
+		memset(l->heard, 0, l->heard_cap * sizeof(*l->heard));
+	l->started = false;
+	l->groups = 0;
 	outcome_clear(&l->verdict);
 }
 
@@ -280,7 +289,7 @@ put_stage(struct link *l)
 	if (c->q == Q_RCPT && c->refused != NULL &&
 	    (protocol & MILTER_RCPT_REJECTED) == 0)
 		return (0);
-	if (put_missing(l) == -1 || (l->replays > 0 && replay_put(l) == -1))
+	if (put_missing(l) == -1 || (l->retell && replay_put(l) == -1))
 		return (-1);
 	switch (c->q) {
 	case Q_RCPT:
@@ -324,7 +333,8 @@ wanted(struct link *l)
 			(void)conn_get(l);
 		return (l->conf->early);
 	case Q_DATA:
-		return (l->conf->early && !l->done);
+		return (
+		    l->conf->early && !l->done && (l->rcpts > 0 || !l->varies));
 	case Q_UNKNOWN:
 		/* In a transaction it would take libmilter to a state that the
 		 * rest of the message cannot be reached from. */
@@ -418,6 +428,12 @@ session_over(struct link *l, char cmd, struct outcome *o)
 		log_info("%s: milter=%s: authorised by accept at %s",
 		    c->id[0] != '\0' ? c->id : "NOQUEUE", l->conf->name,
 		    cmd == MILTER_CONNECT ? "connect" : "helo");
+	} else if (o->kind != OUT_ACCEPT && l->varies &&
+	    o->kind != OUT_SHUTDOWN) {
+		/* Not everybody's milter: answered to its recipients. */
+		l->kept.kind = o->kind;
+		free(l->kept.reply);
+		l->kept.reply = strdup(outcome_text(o, false));
 	} else if (o->kind != OUT_ACCEPT && enforced) {
 		outcome_clear(&c->session);
 		c->session.kind = o->kind;
@@ -460,7 +476,7 @@ link_settle(struct link *l, char cmd, struct outcome *o)
 		session_over(l, cmd, o);
 		return;
 	}
-	if (cmd == MILTER_RCPT) {
+	if (cmd == MILTER_RCPT && c->q == Q_RCPT) {
 		rcpt_settled(l, o);
 		return;
 	}

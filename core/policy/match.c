@@ -356,8 +356,11 @@ rule_fits(const struct rule *r, const struct policy_facts *f, enum fits *fits_r)
 
 	*fits_r = FITS_YES;
 	for (i = 0; i < r->n_conditions; i++) {
-		/* No table is asked for a rule that is not decided by it. */
-		if (r->conditions[i].kind == COND_TABLE && *fits_r == FITS_OPEN)
+		/* No table is asked for a rule that is not decided by it; but
+		 * who waits for the content together must have it alike. */
+		if (r->conditions[i].kind == COND_TABLE &&
+		    *fits_r == FITS_OPEN &&
+		    (f->known & COND_BIT(COND_RECIPIENT)) == 0)
 			return (0);
 		if (condition_fits(&r->conditions[i], f, &one) == -1)
 			return (-1);

@@ -140,6 +140,8 @@ apply(struct work *w, const struct rule *r)
 	size_t i;
 
 	w->out->rules[w->out->n_rules++] = r;
+	if (r->has_on_mixed)
+		w->out->on_mixed = r->on_mixed;
 	/* A chain takes the place of what was there, skipped ones too. */
 	for (i = 0;
 	     r->n_changes > 0 && r->changes[0].kind == CHANGE_CHAIN && i < w->n;
@@ -200,6 +202,7 @@ policy_decide(const struct settings *s, size_t policy,
 		errno = ENOMEM;
 		goto done;
 	}
+	out->on_mixed = p->on_mixed;
 	begin(&w, s);
 	if (pass(&w, f, false) == -1 || pass(&w, f, true) == -1)
 		goto done;
@@ -260,45 +263,76 @@ policy_reaches(const struct policy *p, size_t milter)
 	return (false);
 }
 
-/* rule_spares - may the rule leave the milter out, or its word uncounted? */
-static bool
-rule_spares(const struct rule *r, size_t milter)
+/* mark - the milters that the rule concerns: those that it names, and if it has
+ * a chain of its own all others, which are not in that one */
+static void
+mark(const struct policy *p, const struct rule *r, bool *marks)
 {
-	bool other_chain = false;
-	size_t i;
+	bool all = r->n_changes > 0 && r->changes[0].kind == CHANGE_CHAIN;
+	size_t i, k;
 
-	for (i = 0; i < r->n_changes; i++) {
-		const struct change *c = &r->changes[i];
-
-		if (c->kind == CHANGE_CHAIN && c->milter == milter)
-			return (false); /* it is in this chain */
-		other_chain = other_chain || c->kind == CHANGE_CHAIN;
-	}
-	for (i = 0; i < r->n_changes; i++) {
-		const struct change *c = &r->changes[i];
-
-		if (c->milter == milter &&
-		    (c->kind == CHANGE_SKIP ||
-		        (c->kind == CHANGE_MODE && c->value != MODE_ENFORCE)))
-			return (true);
-	}
-	return (other_chain);
+	for (i = 0; i < p->n_reach; i++)
+		for (k = 0; k < r->n_changes && !marks[i]; k++)
+			marks[i] = all || r->changes[k].milter == p->reach[i];
 }
 
-bool
-policy_may_skip(const struct settings *s, size_t policy, size_t milter)
+/* undecided - of one pass.  What stands behind an open rule that may end the
+ * pass is as open. */
+static int
+undecided(
+    const struct policy *p, const struct policy_facts *f, bool content, bool *m)
 {
-	const struct policy *p = &s->policies[policy];
+	bool behind = false;
+	enum fits fits;
 	size_t i;
 
-	for (i = 0; i < p->n_chain && p->chain[i] != milter; i++)
-		;
-	if (i == p->n_chain)
-		return (true);
-	for (i = 0; i < p->n_rules; i++)
-		if (rule_spares(&p->rules[i], milter))
-			return (true);
-	return (false);
+	for (i = 0; i < p->n_rules; i++) {
+		const struct rule *r = &p->rules[i];
+
+		if (((r->asks & COND_CONTENT) != 0) != content)
+			continue;
+		if (rule_fits(r, f, &fits) == -1)
+			return (-1);
+		if (fits == FITS_OPEN || (fits == FITS_YES && behind))
+			mark(p, r, m);
+		if (fits == FITS_YES && !behind && (p->first || r->last))
+			break;
+		if (fits == FITS_OPEN && (p->first || r->last))
+			behind = true;
+	}
+	return (0);
+}
+
+int
+policy_undecided(const struct settings *s, size_t policy,
+    const struct policy_facts *f, bool *undecided_r)
+{
+	const struct policy *p = &s->policies[policy];
+
+	memset(undecided_r, 0, p->n_reach * sizeof(*undecided_r));
+	return (undecided(p, f, false, undecided_r) == -1 ||
+	            undecided(p, f, true, undecided_r) == -1
+	        ? -1
+	        : 0);
+}
+
+int
+policy_pending(const struct settings *s, size_t policy,
+    const struct policy_facts *f, bool *pending_r)
+{
+	const struct policy *p = &s->policies[policy];
+	enum fits fits;
+	size_t i;
+
+	for (i = 0; i < p->n_rules; i++) {
+		pending_r[i] = false;
+		if ((p->rules[i].asks & COND_CONTENT) == 0)
+			continue;
+		if (rule_fits(&p->rules[i], f, &fits) == -1)
+			return (-1);
+		pending_r[i] = fits != FITS_NO;
+	}
+	return (0);
 }
 
 uint32_t

@@ -73,10 +73,10 @@ struct policy_facts {
 	(POLICY_AT_MAIL | COND_BIT(COND_RECIPIENT) |                           \
 	    COND_BIT(COND_RECIPIENT_DOMAIN))
 
-/* What the receiver acts on in this version: a chain is chosen at CONNECT and
- * MAIL.  A rule that needs more is refused at the start, not silently without
- * effect (policy_in_force()); "milldamctl policy test" knows them all. */
-#define POLICY_IN_FORCE POLICY_AT_MAIL
+/* What the receiver acts on in this version.  A rule that needs more is refused
+ * at the start, not silently without effect (policy_in_force()); "milldamctl
+ * policy test" knows them all. */
+#define POLICY_IN_FORCE POLICY_AT_RCPT
 
 /* Who decided something: a rule, and the line of its option.  rule NULL: the
  * policy's own chain, or the milter's own block (file NULL). */
@@ -103,6 +103,7 @@ struct policy_chain {
 	size_t n_rules;
 	const struct rule **open; /* looked at, facts not all known yet */
 	size_t n_open;
+	enum mixed_action on_mixed;
 };
 
 /*
@@ -121,9 +122,22 @@ void policy_chain_fini(struct policy_chain *);
 bool policy_chain_same(
     const struct policy_chain *, const struct policy_chain *);
 
-/* policy_may_skip - could some rule leave out the milter (design 5.2: what it
- * says before RCPT must wait), or ask it in another mode than enforce? */
-bool policy_may_skip(const struct settings *, size_t policy, size_t milter);
+/* policy_undecided - which milters in reach (as policy->reach) may be left out,
+ * put in or asked otherwise by a rule that the facts do not decide yet (design
+ * 5.2: what such a milter says before RCPT must wait).  Errors as
+ * policy_decide(). */
+int policy_undecided(const struct settings *, size_t policy,
+    const struct policy_facts *, bool *undecided_r)
+    __attribute__((__warn_unused_result__));
+
+/* policy_pending - which rules (as policy->rules) wait for the content; those
+ * who have the same chain and the same of these stay together.  Errors as
+ * policy_decide(). */
+int policy_pending(const struct settings *, size_t policy,
+    const struct policy_facts *, bool *pending_r)
+    __attribute__((__warn_unused_result__));
+
+/* policy_reaches - may a session of the policy be shown to the milter? */
 bool policy_reaches(const struct policy *, size_t milter);
 
 /* policy_asks - the conditions that some rule of the policy has; without

@@ -37,6 +37,8 @@ policy_failure_name(enum fail_action action)
 	return (names[action]);
 }
 
+static const char *const mixed_words[] = { "quarantine", "discard", "bounce" };
+
 /* put_quoted - as the parser reads it */
 static int
 put_quoted(struct buf *b, const char *prefix, const char *s)
@@ -159,6 +161,9 @@ put_rule(struct buf *b, const struct settings *s, const struct rule *r)
 		        put_place(b, c->file, c->line) == -1))
 			return (-1);
 	}
+	if (r->has_on_mixed &&
+	    buf_addf(b, "\t\ton-mixed = %s\n", mixed_words[r->on_mixed]) == -1)
+		return (-1);
 	if (r->last && buf_addf(b, "\t\tlast = yes\n") == -1)
 		return (-1);
 	return (buf_addf(b, "\t}\n"));
@@ -178,6 +183,9 @@ policy_show(const struct settings *s, size_t policy, struct buf *b)
 	            s->milters[p->authoriser].name) == -1) ||
 	    buf_addf(b, "\tmatch = \"%s\"\n", p->first ? "first" : "all") ==
 	        -1 ||
+	    buf_addf(b, "\ton-mixed = %s\n\tmixed = %s\n\tprdr = %s\n",
+	        mixed_words[p->on_mixed], p->separate ? "separate" : "split",
+	        p->prdr ? "yes" : "no") == -1 ||
 	    buf_addf(b, "\tchain = {") == -1)
 		return (-1);
 	for (i = 0; i < p->n_chain; i++)

@@ -214,8 +214,10 @@ exit_now(struct queue *q)
 		log_warning("queue: stop: handouts=%zu", q->n_flights);
 	records_close(&q->records);
 	spool_close(&q->spool);
-	for (i = 0; i < RECEIVERS_MAX; i++)
+	for (i = 0; i < RECEIVERS_MAX; i++) {
+		submit_forget(&q->receivers[i]);
 		chan_free(&q->receivers[i].ch);
+	}
 	log_info("queue: stopped");
 	child_exit(q->c, 0);
 }
@@ -334,6 +336,7 @@ on_receiver(void *arg, struct chan *ch, struct frame *f)
 	(void)ch;
 	switch (f->type) {
 	case MSG_SUBMIT:
+	case MSG_SUBMIT_MORE:
 		submit_frame(r, f);
 		return;
 	case MSG_BIG_FILE:
@@ -360,6 +363,7 @@ on_receiver_gone(void *arg, struct chan *ch)
 	struct receiver *r = arg;
 
 	(void)ch;
+	submit_forget(r);
 	chan_free(&r->ch);
 	queue_kick(r->q);
 }
@@ -369,6 +373,7 @@ receiver_set(struct queue *q, unsigned index, int sock)
 {
 	struct receiver *r = &q->receivers[index];
 
+	submit_forget(r);
 	chan_free(&r->ch);
 	r->gen = ++q->receiver_gen;
 	r->ch = chan_new(q->c->base, sock, on_receiver, on_receiver_gone, r);

@@ -149,16 +149,23 @@ struct relay {
 	unsigned n_files;
 };
 
+struct submission; /* submit.c */
+
 struct receiver {
 	struct queue *q;
 	unsigned index;
 	struct chan *ch;
 	uint64_t gen; /* of the channel: an answer to an older one is void */
+	struct submission *more; /* a set that is coming in, first one first */
+	size_t n_more;
+	uint64_t more_ref;
 };
 
 /* A message that was put and is not known to be durable. */
 struct pending {
 	TAILQ_ENTRY(pending) link;
+	struct pending *answers; /* the one of its set that has the answer: the
+	                            last, which is itself */
 	uint64_t seq;
 	struct entry *e;
 	unsigned receiver;
@@ -305,6 +312,8 @@ const char *reply_status(const char *reply, char out[16]);
 
 /* submit.c */
 void submit_frame(struct receiver *, struct frame *);
+/* submit_forget - a set of messages that will not be ended */
+void submit_forget(struct receiver *);
 void submit_big_file(struct receiver *, struct frame *);
 void submit_accepting(struct queue *, struct receiver *only);
 void submit_synced(void *arg, uint64_t seq, bool ok);

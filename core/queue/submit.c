@@ -24,6 +24,8 @@
 enum { WHERE_INLINE, WHERE_MEMORY, WHERE_FILE };
 enum { HEADER_ROOM = 1 << 20, PIECE = 64 << 10, LOG_TEXT = 600 };
 
+enum { SET_MAX = 64, SET_BYTES = 4 << 20, SMALL = 16 << 10 };
+
 struct submission {
 	struct envelope env;
 	uint8_t where;
@@ -33,6 +35,8 @@ struct submission {
 	size_t content_len, received_len;
 	const char *record;
 	int fd;
+	char *frame; /* what the pointers point into, if it is ours */
+	char *mem;   /* content from a memory file */
 };
 
 static void
@@ -105,10 +109,20 @@ file_ok(struct submission *s, char *mem)
 	return (mem == NULL && crc != s->crc ? "wrong checksum" : NULL);
 }
 
+static void
+submission_fini(struct submission *s)
+{
+	env_fini(&s->env);
+	if (s->fd != -1)
+		(void)close(s->fd);
+	free(s->frame);
+	free(s->mem);
+}
+
 /* refusal - why this submission is not acceptable, or NULL.  Content in memory
  * has its checksum compared by the spool. */
 static const char *
-refusal(struct queue *q, struct submission *s, char **mem_r)
+refusal(struct queue *q, struct submission *s)
 {
 	const struct limits *l = &q->c->settings->limits;
 
@@ -126,10 +140,10 @@ refusal(struct queue *q, struct submission *s, char **mem_r)
 	case WHERE_MEMORY:
 		if (s->fd == -1 || s->content_len != 0)
 			return ("no descriptor");
-		if ((*mem_r = malloc(s->length + 1)) == NULL)
+		if ((s->mem = malloc(s->length + 1)) == NULL)
 			return ("no memory");
-		s->content = *mem_r;
-		return (file_ok(s, *mem_r));
+		s->content = s->mem;
+		return (file_ok(s, s->mem));
 	case WHERE_FILE:
 		if (s->fd == -1 || s->content_len != 0)
 			return ("no descriptor");
@@ -139,12 +153,48 @@ refusal(struct queue *q, struct submission *s, char **mem_r)
 	return ("unknown form");
 }
 
-/* put - into the collecting batch; the entry waits for its sync */
+/* refusal_all - of a set: each, and no id twice */
+static const char *
+refusal_all(struct queue *q, struct submission *s, size_t n)
+{
+	const char *why = NULL;
+	size_t i, k;
+
+	for (i = 0; i < n && why == NULL; i++) {
+		why = refusal(q, &s[i]);
+		for (k = 0; k < i && why == NULL; k++)
+			if (strcmp(s[i].env.id, s[k].env.id) == 0)
+				why = "one id twice";
+	}
+	return (why);
+}
+
+/* register_put - it is in the collecting batch; the entry waits for its sync */
+static struct pending *
+register_put(struct queue *q, struct envelope *env, uint64_t length,
+    uint64_t seq, const struct spool_place *place)
+{
+	struct pending *p;
+
+	if ((p = calloc(1, sizeof(*p))) == NULL)
+		queue_oom();
+	p->answers = p;
+	p->seq = seq;
+	p->flags = env->flags;
+	p->e = entry_new(q, env, seq, length);
+	p->e->flags |= E_UNCOMMITTED;
+	entry_keep_env(q, p->e, env, place);
+	TAILQ_INSERT_TAIL(&q->pending, p, link);
+	q->n_uncommitted++;
+	queue_kick(q);
+	return (p);
+}
+
+/* put - one of the queue's own */
 static struct pending *
 put(struct queue *q, struct envelope *env, const struct spool_new *m)
 {
 	struct spool_place place;
-	struct pending *p;
 	uint64_t seq;
 
 	if (q->spool == NULL) { /* it is being closed */
@@ -153,81 +203,158 @@ put(struct queue *q, struct envelope *env, const struct spool_new *m)
 	}
 	if (spool_put_message(q->spool, m, &seq, &place) == -1)
 		return (NULL);
-	if ((p = calloc(1, sizeof(*p))) == NULL)
-		queue_oom();
-	p->seq = seq;
-	p->flags = env->flags;
-	p->e = entry_new(q, env, seq, m->length);
-	p->e->flags |= E_UNCOMMITTED;
-	entry_keep_env(q, p->e, env, &place);
-	TAILQ_INSERT_TAIL(&q->pending, p, link);
-	q->n_uncommitted++;
-	queue_kick(q);
-	return (p);
+	return (register_put(q, env, m->length, seq, &place));
+}
+
+/* fill - for the spool.  A set lies in one batch: if it is large, contents go
+ * into files of their own. */
+static void
+fill(struct spool_new *m, const struct submission *s, bool large)
+{
+	memset(m, 0, sizeof(*m));
+	m->env = &s->env;
+	m->content = s->content;
+	m->length = s->length;
+	m->offset = s->offset;
+	m->crc = s->crc;
+	m->fd = s->where == WHERE_FILE ? s->fd : -1;
+	m->received = s->received;
+	m->received_len = s->received_len;
+	m->record = s->record;
+	m->file = large && s->length > SMALL;
+}
+
+/* put_all - all or none; the pendings of a set share one answer */
+static int
+put_all(struct receiver *r, uint64_t ref, struct submission *s, size_t n)
+{
+	struct spool_new m[SET_MAX] = { { .fd = -1 } };
+	struct spool_place place[SET_MAX];
+	uint64_t seq[SET_MAX], all = 0, max = SET_BYTES;
+	struct pending *p[SET_MAX];
+	struct queue *q = r->q;
+	size_t i;
+
+	if (q->spool == NULL) {
+		errno = EIO;
+		return (-1);
+	}
+	if (max > q->c->settings->queue.segment_size / 4)
+		max = q->c->settings->queue.segment_size / 4;
+	for (i = 0; i < n; i++) {
+		s[i].env.flags &= ~(uint32_t)ENV_BOUNCE; /* ours alone */
+		all += s[i].length;
+	}
+	for (i = 0; i < n; i++)
+		fill(&m[i], &s[i], n > 1 && all > max);
+	if (spool_put_messages(q->spool, m, n, seq, place) == -1)
+		return (-1);
+	for (i = 0; i < n; i++) {
+		p[i] =
+		    register_put(q, &s[i].env, s[i].length, seq[i], &place[i]);
+		p[i]->receiver = r->index;
+		p[i]->receiver_gen = r->gen;
+		p[i]->ref = ref;
+		if ((p[i]->record = strdup(s[i].record)) == NULL)
+			queue_oom();
+	}
+	for (i = 0; i < n; i++)
+		p[i]->answers = p[n - 1];
+	return (0);
 }
 
 static void
-submit(struct receiver *r, uint64_t ref, struct submission *s)
+submit(struct receiver *r, uint64_t ref, struct submission *s, size_t n)
 {
-	struct queue *q = r->q;
-	struct spool_new m = { .fd = -1 };
-	struct pending *p;
 	const char *why;
-	char *mem = NULL;
 	int e;
 
-	if ((why = refusal(q, s, &mem)) != NULL) {
+	if ((why = refusal_all(r->q, s, n)) != NULL) {
 		log_err("receiver.%u: submit: %s", r->index, why);
 		answer(r, ref, 3, why);
-		free(mem);
-		return;
-	}
-	s->env.flags &= ~(uint32_t)ENV_BOUNCE; /* ours alone */
-	m.env = &s->env;
-	m.content = s->content;
-	m.length = s->length;
-	m.offset = s->offset;
-	m.crc = s->crc;
-	m.fd = s->where == WHERE_FILE ? s->fd : -1;
-	m.received = s->received;
-	m.received_len = s->received_len;
-	m.record = s->record;
-	p = put(q, &s->env, &m);
-	e = errno;
-	free(mem);
-	if (p == NULL) {
+	} else if (put_all(r, ref, s, n) == -1) {
+		e = errno;
 		log_err("receiver.%u: submit: %s", r->index, strerror(e));
 		answer(r, ref,
 		    e == ENOSPC       ? 1
 		        : e == EINVAL ? 3
 		                      : 2,
 		    strerror(e));
-		submit_accepting(q, NULL);
-		return;
+		submit_accepting(r->q, NULL);
 	}
-	p->receiver = r->index;
-	p->receiver_gen = r->gen;
-	p->ref = ref;
-	if ((p->record = strdup(s->record)) == NULL)
-		queue_oom();
+}
+
+void
+submit_forget(struct receiver *r)
+{
+	while (r->n_more > 0)
+		submission_fini(&r->more[--r->n_more]);
+	free(r->more);
+	r->more = NULL;
+}
+
+/* keep - one more of a set; what it points to must outlive the frame */
+static int
+keep(struct receiver *r, struct frame *f, struct submission *s)
+{
+	struct submission *more;
+	struct frame copy = *f;
+	char *data;
+
+	if (r->n_more == SET_MAX ||
+	    (more = realloc(r->more, (r->n_more + 1) * sizeof(*more))) == NULL)
+		return (-1);
+	r->more = more;
+	env_fini(&s->env);
+	if ((data = malloc(f->len + 1)) == NULL)
+		return (-1);
+	memcpy(data, f->data, f->len);
+	copy.data = data;
+	if (parse(&copy, s) == -1) {
+		free(data);
+		return (-1);
+	}
+	s->frame = data;
+	r->more[r->n_more++] = *s;
+	return (0);
 }
 
 void
 submit_frame(struct receiver *r, struct frame *f)
 {
+	bool more = f->type == MSG_SUBMIT_MORE;
 	struct submission s;
 
+	if (r->n_more > 0 && r->more_ref != f->ref) {
+		log_warning(
+		    "receiver.%u: submit: a set was not ended", r->index);
+		submit_forget(r);
+	}
+	r->more_ref = f->ref;
 	if (parse(f, &s) == -1) {
 		log_err("receiver.%u: submit: bad frame", r->index);
 		if (f->fd != -1)
 			(void)close(f->fd);
+		submit_forget(r);
 		chan_free(&r->ch);
 		return;
 	}
-	submit(r, f->ref, &s);
-	env_fini(&s.env);
-	if (s.fd != -1)
-		(void)close(s.fd);
+	if (!more && r->n_more == 0) {
+		submit(r, f->ref, &s, 1);
+		submission_fini(&s);
+		return;
+	}
+	if (keep(r, f, &s) == -1) {
+		log_err("receiver.%u: submit: set too large", r->index);
+		submission_fini(&s);
+		submit_forget(r);
+		chan_free(&r->ch);
+		return;
+	}
+	if (!more) {
+		submit(r, f->ref, r->more, r->n_more);
+		submit_forget(r);
+	}
 }
 
 int
@@ -350,7 +477,9 @@ durable(struct queue *q, struct pending *p)
 	log_from(e, v, p->record);
 	if (!p->is_own) {
 		q->counters.accepted++;
-		if (r->ch != NULL && r->gen == p->receiver_gen)
+		/* Syncs end in the order of puts: the set is durable. */
+		if (p->answers == p && r->ch != NULL &&
+		    r->gen == p->receiver_gen)
 			answer(r, p->ref, 0, "");
 		if (p->record[0] != '\0' &&
 		    records_add(&q->records, p->record, strlen(p->record),
@@ -382,7 +511,8 @@ lost(struct queue *q, struct pending *p)
 	struct pending *n;
 
 	if (!p->is_own) {
-		if (r->ch != NULL && r->gen == p->receiver_gen)
+		if (p->answers == p && r->ch != NULL &&
+		    r->gen == p->receiver_gen)
 			answer(r, p->ref, 2, "writing to storage failed");
 		entry_free(q, p->e);
 		return;

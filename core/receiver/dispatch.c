@@ -31,8 +31,10 @@ reply_helo(struct session *s)
 	session_reply(s,
 	    "250-%s\r\n250-ENHANCEDSTATUSCODES\r\n250-PIPELINING\r\n"
 	    "250-8BITMIME\r\n250-SMTPUTF8\r\n250-SIZE %llu\r\n"
-	    "250-CHUNKING\r\n250 HELP",
-	    text, (unsigned long long)s->settings->limits.message_size);
+	    "250-CHUNKING\r\n%s250 HELP",
+	    text, (unsigned long long)s->settings->limits.message_size,
+	    s->settings->policies[s->listener->policy].prdr ? "250-PRDR\r\n"
+	                                                    : "");
 }
 
 static void

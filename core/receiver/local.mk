@@ -11,6 +11,7 @@ noinst_LTLIBRARIES += %D%/libreceiver.la
 	%D%/receiver.c %D%/receiver.h \
 	%D%/record.c \
 	%D%/session.c \
+	%D%/split.c \
 	%D%/store.c \
 	%D%/submit.c \
 	%D%/transaction.c

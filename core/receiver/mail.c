@@ -88,6 +88,10 @@ mail_command(struct session *s)
 		session_reply(s, "%s", why);
 		return;
 	}
+	if (c->prdr && !s->settings->policies[s->listener->policy].prdr) {
+		session_reply(s, "555 5.5.4 MAIL parameter not recognized");
+		return;
+	}
 	if (c->size > s->settings->limits.message_size) {
 		why = data_reply(DATA_SIZE);
 		record_refusal(s, "", why, NULL);
@@ -100,6 +104,7 @@ mail_command(struct session *s)
 		session_reply(s, "451 4.3.0 Out of memory");
 		return;
 	}
+	t->prdr = c->prdr;
 	t->env.flags |= (c->body_8bit ? ENV_8BIT : 0) |
 	    (c->utf8 ? ENV_SMTPUTF8 : 0) | (c->ret_hdrs ? ENV_RET_HDRS : 0);
 	s->wait = WAIT_CHAIN;
@@ -169,7 +174,7 @@ route_answer(struct session *s, struct frame *f, struct route *route_r,
 }
 
 static int
-add_rcpt(struct session *s)
+add_rcpt(struct session *s, uint16_t group)
 {
 	struct transaction *t = s->tx;
 	struct rcpt *r = env_add_rcpt(&t->env, s->cmd->path);
@@ -182,6 +187,7 @@ add_rcpt(struct session *s)
 		return (-1);
 	}
 	r->notify = s->cmd->notify;
+	r->group = group;
 	return (0);
 }
 
@@ -208,7 +214,7 @@ accept_rcpt(struct session *s, const struct chain_answer *a)
 		    "451 4.7.1 Recipient not authorised: no filter gave "
 		    "leave to relay",
 		    a->milter);
-	} else if (add_rcpt(s) == -1)
+	} else if (add_rcpt(s, a->group) == -1)
 		session_reply(s, "452 4.3.1 Out of memory");
 	else {
 		s->commands--; /* recipients have a limit of their own */
@@ -231,7 +237,7 @@ rcpt_done(void *arg, const struct chain_answer *a)
 		s->tx->discard = true;
 		free(s->tx->discard_by);
 		s->tx->discard_by = strdup(a->milter);
-		if (add_rcpt(s) == -1)
+		if (add_rcpt(s, 0) == -1)
 			s->dead = true;
 		session_reply(
 		    s, "250 2.1.5 <%s>... Recipient ok", s->cmd->path);
@@ -306,7 +312,7 @@ rcpt_command(struct session *s)
 		return;
 	}
 	if (t->discard) {
-		if (add_rcpt(s) == -1)
+		if (add_rcpt(s, 0) == -1)
 			s->dead = true;
 		session_reply(s, "250 2.1.5 <%s>... Recipient ok", c->path);
 		return;

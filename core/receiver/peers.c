@@ -20,6 +20,18 @@
 enum { SLOT_BITS = 20 };
 
 int
+session_more(struct session *s, struct chan *ch, uint16_t type,
+    const struct buf *payload, int fd)
+{
+	uint64_t ref =
+	    (uint64_t)(s->r->serial + 1) << SLOT_BITS | (uint64_t)s->slot;
+
+	return (ch == NULL
+	        ? -1
+	        : chan_send(ch, type, ref, payload->data, payload->len, fd));
+}
+
+int
 session_ask(struct session *s, struct chan *ch, uint16_t type,
     const struct buf *payload, int fd, uint64_t limit_ms, answer_fn *fn)
 {

@@ -76,6 +76,33 @@ struct store {
 	uint64_t counted;    /* ours of them */
 };
 
+/* One group's message on its way to the queue.  Its body may be the
+ * transaction's or another part's. */
+struct part {
+	enum chain_verdict verdict;
+	char *reply;  /* what its recipients get, if not accepted */
+	char *milter; /* who decided */
+	uint16_t group;
+	struct envelope env;
+	struct message msg;
+	struct buf header;
+	bool queue;    /* it goes to the queue */
+	bool ready;    /* routed, and its content in place */
+	uint8_t where; /* as in MSG_SUBMIT */
+	int fd;
+};
+
+/* What is handed over: a transaction, or a part of it. */
+struct outgoing {
+	struct envelope *env;
+	struct message *msg;
+	struct buf *header;
+	int group; /* -1: there is one only */
+	uint8_t where;
+	int fd;
+	uint64_t offset, length;
+};
+
 struct transaction {
 	struct envelope env;
 	struct message msg;
@@ -92,7 +119,12 @@ struct transaction {
 	char refusal[512];  /* that it gets from us */
 	size_t next_rcpt;   /* to route, of those added by milters */
 	uint64_t size;      /* of content, for the record */
-	struct buf header;  /* as it leaves */
+	struct part *parts; /* if the message was split */
+	size_t n_parts;
+	bool prdr;             /* replies for each recipient are asked for */
+	uint16_t *prdr_groups; /* of each recipient, from the end of data on */
+	size_t n_prdr;
+	struct buf header; /* as it leaves */
 };
 
 struct session {
@@ -223,6 +255,10 @@ void session_stop(struct session *); /* the process is stopping */
 int session_ask(struct session *, struct chan *, uint16_t type,
     const struct buf *payload, int fd, uint64_t limit_ms, answer_fn *)
     __attribute__((__warn_unused_result__));
+/* session_more - one more frame of a set, before session_ask() sends its last
+ */
+int session_more(struct session *, struct chan *, uint16_t type,
+    const struct buf *payload, int fd) __attribute__((__warn_unused_result__));
 /* session_reply - one reply, without its last CRLF; counts errors */
 void session_reply(struct session *, const char *fmt, ...)
     __attribute__((__format__(printf, 2, 3)));
@@ -255,6 +291,8 @@ void tx_free(struct session *);
 /* tx_fail - refuse the message in hand: reply, log, record, forget */
 void tx_fail(struct session *, const char *outcome, const char *reply,
     const char *milter);
+/* tx_reply - to the end of data; with PRDR the same to each recipient */
+void tx_reply(struct session *, const char *reply);
 /* tx_close - the client gave it up (RSET, QUIT, gone) */
 void tx_close(struct session *);
 
@@ -279,13 +317,26 @@ int store_memory_file(void);
 
 /* submit.c: end of data to the last reply */
 void submit_message(struct session *);
+/* submit_pack - a frame for the queue; -1 when it does not fit */
+int submit_pack(struct session *, const struct outgoing *, struct buf *)
+    __attribute__((__warn_unused_result__));
+void submit_flags(struct transaction *, const struct outgoing *);
+int submit_status(
+    struct frame *); /* of MSG_SUBMITTED; 2 if it makes no sense */
+
+/* split.c: a message of several groups */
+void split_message(struct session *, const struct chain_answer *);
+void split_free(struct transaction *);
 
 /* record.c */
 void record_send(struct session *, const char *outcome, const char *reply,
     const char *milter);
-int record_make(struct session *, const char *outcome, const char *reply,
-    const char *milter, struct buf *out)
+/* group: -1, or that of a part, whose envelope env is */
+int record_make(struct session *, const struct envelope *env, int group,
+    const char *outcome, const char *reply, const char *milter, struct buf *out)
     __attribute__((__warn_unused_result__));
+void record_send_part(
+    struct session *, const struct part *, const char *outcome);
 /* record_refusal - the log line of a refusal; to may be NULL */
 void record_refusal(
     struct session *, const char *milter, const char *reply, const char *to);

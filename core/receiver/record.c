@@ -91,12 +91,16 @@ add_rcpts(struct buf *out, const struct envelope *e)
 
 /* add_milters - the chain's part; one too large is left out, and said so */
 static int
-add_milters(struct session *s, struct buf *out)
+add_milters(struct session *s, int group, struct buf *out)
 {
 	struct buf b = BUF_INIT(CHAIN_RECORD_MAX);
 	int rc;
 
-	if (s->chain != NULL && chain_record(s->chain, &b) == 0 && b.len > 0) {
+	if (s->chain != NULL &&
+	    (group == -1
+	            ? chain_record(s->chain, &b)
+	            : chain_group_record(s->chain, (uint16_t)group, &b)) == 0 &&
+	    b.len > 0) {
 		rc = json_key(out, "milters");
 		if (rc == 0)
 			rc = buf_add(out, b.data, b.len);
@@ -106,14 +110,27 @@ add_milters(struct session *s, struct buf *out)
 	return (rc);
 }
 
-static int
-make(struct session *s, const char *outcome, const char *reply,
-    const char *milter, bool rcpts, struct buf *out)
+static const char *
+summary(struct session *s, int group)
 {
-	const struct transaction *t = s->tx;
-	const struct envelope *e = &t->env;
+	if (s->chain == NULL)
+		return ("");
+	return (group == -1 ? chain_summary(s->chain)
+	                    : chain_group_summary(s->chain, (uint16_t)group));
+}
 
+/* What a record says of the outcome. */
+struct told {
+	const char *outcome, *reply, *milter;
+	bool rcpts; /* name them */
+};
+
+static int
+make(struct session *s, const struct envelope *e, int group,
+    const struct told *t, struct buf *out)
+{
 	if (buf_add(out, "{", 1) == -1 || json_kv_str(out, "id", e->id) == -1 ||
+	    (group != -1 && json_kv_num(out, "group", e->group) == -1) ||
 	    add_time(out, e->arrival_ms) == -1 ||
 	    json_kv_str(out, "client", e->client_addr) == -1 ||
 	    json_kv_str(out, "client_name", e->client_name) == -1 ||
@@ -122,37 +139,40 @@ make(struct session *s, const char *outcome, const char *reply,
 	    json_kv_str(out, "policy", e->policy) == -1 ||
 	    json_kv_str(out, "policy_hash", e->policy_hash) == -1 ||
 	    json_kv_str(out, "sender", e->sender) == -1 ||
-	    (rcpts && add_rcpts(out, e) == -1) ||
-	    json_kv_num(out, "size", t->size) == -1 ||
-	    json_kv_str(out, "outcome", outcome) == -1 ||
-	    json_kv_str(out, "reply", reply) == -1 ||
-	    json_kv_str(out, "milter", milter) == -1 ||
-	    json_kv_str(out, "summary",
-	        s->chain != NULL ? chain_summary(s->chain) : "") == -1 ||
-	    add_milters(s, out) == -1)
+	    (t->rcpts && add_rcpts(out, e) == -1) ||
+	    json_kv_num(out, "size", s->tx->size) == -1 ||
+	    json_kv_str(out, "outcome", t->outcome) == -1 ||
+	    json_kv_str(out, "reply", t->reply) == -1 ||
+	    json_kv_str(out, "milter", t->milter) == -1 ||
+	    json_kv_str(out, "summary", summary(s, group)) == -1 ||
+	    add_milters(s, group, out) == -1)
 		return (-1);
 	return (buf_add(out, "}", 1));
 }
 
 int
-record_make(struct session *s, const char *outcome, const char *reply,
-    const char *milter, struct buf *out)
+record_make(struct session *s, const struct envelope *e, int group,
+    const char *outcome, const char *reply, const char *milter, struct buf *out)
 {
-	if (make(s, outcome, reply, milter, true, out) == 0)
+	struct told t = { outcome, reply, milter, true };
+
+	if (make(s, e, group, &t, out) == 0)
 		return (0);
 	out->len = 0; /* thousands of long addresses */
-	return (make(s, outcome, reply, milter, false, out));
+	t.rcpts = false;
+	return (make(s, e, group, &t, out));
 }
 
-void
-record_send(struct session *s, const char *outcome, const char *reply,
-    const char *milter)
+static void
+send_record(struct session *s, const struct envelope *e, int group,
+    const struct told *t)
 {
 	struct buf record = BUF_INIT(RECORD_MAX), b = BUF_INIT(FRAME_MAX);
 	struct packer k = { &b, false };
 
 	if (s->r->queue == NULL ||
-	    record_make(s, outcome, reply, milter, &record) == -1)
+	    record_make(
+	        s, e, group, t->outcome, t->reply, t->milter, &record) == -1)
 		goto lost;
 	pack_str(&k, record.data);
 	if (pack_end(&k) == -1 ||
@@ -163,10 +183,26 @@ record_send(struct session *s, const char *outcome, const char *reply,
 	return;
 
 lost:
-	log_warning(
-	    "%s: decision record lost: outcome=%s", s->tx->env.id, outcome);
+	log_warning("%s: decision record lost: outcome=%s", e->id, t->outcome);
 	buf_fini(&record);
 	buf_fini(&b);
+}
+
+void
+record_send(struct session *s, const char *outcome, const char *reply,
+    const char *milter)
+{
+	struct told t = { outcome, reply, milter, true };
+
+	send_record(s, &s->tx->env, -1, &t);
+}
+
+void
+record_send_part(struct session *s, const struct part *p, const char *outcome)
+{
+	struct told t = { outcome, p->reply, p->milter, true };
+
+	send_record(s, &p->env, p->group, &t);
 }
 
 int

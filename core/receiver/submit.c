@@ -30,11 +30,13 @@ static void
 accepted(struct session *s)
 {
 	struct transaction *t = s->tx;
+	char reply[100];
 
 	s->r->messages++;
 	s->commands = 0;
-	session_reply(
-	    s, "250 2.0.0 %s Message accepted for delivery", t->env.id);
+	(void)snprintf(reply, sizeof(reply),
+	    "250 2.0.0 %s Message accepted for delivery", t->env.id);
+	tx_reply(s, reply);
 	tx_free(s);
 }
 
@@ -51,20 +53,26 @@ discarded(struct session *s, const char *milter)
 	accepted(s);
 }
 
+int
+submit_status(struct frame *f)
+{
+	struct unpacker u = { NULL, 0, false };
+	uint8_t status;
+
+	if (f == NULL || f->type != MSG_SUBMITTED)
+		return (2);
+	u.p = f->data;
+	u.n = f->len;
+	status = unpack_u8(&u);
+	(void)unpack_str(&u);
+	return (unpack_end(&u) == -1 ? 2 : status);
+}
+
 static void
 on_submitted(struct session *s, struct frame *f)
 {
-	struct unpacker u = { NULL, 0, false };
-	uint8_t status = 2;
+	int status = submit_status(f);
 
-	if (f != NULL && f->type == MSG_SUBMITTED) {
-		u.p = f->data;
-		u.n = f->len;
-		status = unpack_u8(&u);
-		(void)unpack_str(&u);
-		if (unpack_end(&u) == -1)
-			status = 2;
-	}
 	if (status == 0) {
 		accepted(s);
 		return;
@@ -91,87 +99,101 @@ has_dots(const char *p, size_t n)
 	return (false);
 }
 
-static void
-set_flags(struct transaction *t)
+/* submit_flags - what the content needs of a relay */
+void
+submit_flags(struct transaction *t, const struct outgoing *o)
 {
-	struct message *m = &t->msg;
+	const struct message *m = o->msg;
 	bool dots = t->data.dots, eight_bit = t->data.eight_bit;
 
 	if (m->header_changed || m->body_changed) {
-		dots = has_dots(t->header.data, t->header.len) ||
+		dots = has_dots(o->header->data, o->header->len) ||
 		    has_dots(m->body, m->body_len);
-		eight_bit = bytes_8bit(t->header.data, t->header.len) ||
+		eight_bit = bytes_8bit(o->header->data, o->header->len) ||
 		    bytes_8bit(m->body, m->body_len);
 	}
-	t->env.flags |= (dots ? ENV_DOTS : 0) | (eight_bit ? ENV_8BIT : 0);
+	o->env->flags |= (dots ? ENV_DOTS : 0) | (eight_bit ? ENV_8BIT : 0);
 }
 
-/* Where the content lies for the queue. */
-struct place {
-	uint8_t where; /* as in MSG_SUBMIT */
-	int fd;
-	uint64_t offset, length;
-};
-
 static void
-pack_content(
-    struct packer *k, const struct transaction *t, const struct place *pl)
+pack_content(struct packer *k, const struct outgoing *o)
 {
-	const struct message *m = &t->msg;
-	uint32_t crc = crc32c(0, t->header.data, t->header.len);
+	const struct message *m = o->msg;
+	uint32_t crc = crc32c(0, o->header->data, o->header->len);
 
 	crc = crc32c(crc, m->body, m->body_len);
-	pack_u8(k, pl->where);
-	pack_u64(k, pl->length);
-	pack_u64(k, pl->offset);
+	pack_u8(k, o->where);
+	pack_u64(k, o->length);
+	pack_u64(k, o->offset);
 	pack_u32(k, crc);
-	if (pl->where != 0) {
+	if (o->where != 0) {
 		pack_blob(k, "", 0);
 		return;
 	}
 	/* One blob of two parts. */
-	pack_u32(k, (uint32_t)pl->length);
-	if (buf_add(k->b, t->header.data, t->header.len) == -1 ||
+	pack_u32(k, (uint32_t)o->length);
+	if (buf_add(k->b, o->header->data, o->header->len) == -1 ||
 	    buf_add(k->b, m->body, m->body_len) == -1 ||
 	    buf_add(k->b, "", 1) == -1)
 		k->failed = true;
 }
 
-/* send_it - to the queue; -1 when that is not possible (fd is still ours) */
-static int
-send_it(struct session *s, const struct place *pl)
+int
+submit_pack(struct session *s, const struct outgoing *o, struct buf *b)
 {
-	struct transaction *t = s->tx;
-	struct buf b = BUF_INIT(FRAME_MAX), record = BUF_INIT(RECORD_MAX);
-	struct packer k = { &b, false };
-	bool held = (t->env.flags & ENV_HELD) != 0;
-	bool keep = t->msg.header_changed && t->data.header.len <= RECEIVED_MAX;
+	const struct buf *received = &s->tx->data.header;
+	struct buf record = BUF_INIT(RECORD_MAX);
+	struct packer k = { b, false };
+	bool held = (o->env->flags & ENV_HELD) != 0;
+	bool keep = o->msg->header_changed && received->len <= RECEIVED_MAX;
 	int rc = -1;
 
-	if (record_make(
-	        s, held ? "held" : "queued", "", t->env.hold_by, &record) == -1)
-		goto out;
-	env_pack(&k, &t->env);
-	pack_content(&k, t, pl);
-	pack_blob(
-	    &k, keep ? t->data.header.data : "", keep ? t->data.header.len : 0);
-	pack_str(&k, record.data);
-	if (pack_end(&k) == -1)
-		goto out;
-	rc = session_ask(
-	    s, s->r->queue, MSG_SUBMIT, &b, pl->fd, SUBMIT_MS, on_submitted);
-	if (rc == 0 && !t->counted) {
-		t->counted = true;
-		s->r->submitting++;
+	if (record_make(s, o->env, o->group, held ? "held" : "queued", "",
+	        o->env->hold_by, &record) == 0) {
+		env_pack(&k, o->env);
+		pack_content(&k, o);
+		pack_blob(
+		    &k, keep ? received->data : "", keep ? received->len : 0);
+		pack_str(&k, record.data);
+		rc = pack_end(&k);
 	}
-out:
-	buf_fini(&b);
 	buf_fini(&record);
 	return (rc);
 }
 
+/* send_it - to the queue; -1 when that is not possible (fd is still ours) */
+static int
+send_it(struct session *s, const struct outgoing *o)
+{
+	struct transaction *t = s->tx;
+	struct buf b = BUF_INIT(FRAME_MAX);
+	int rc = submit_pack(s, o, &b);
+
+	if (rc == 0)
+		rc = session_ask(s, s->r->queue, MSG_SUBMIT, &b, o->fd,
+		    SUBMIT_MS, on_submitted);
+	if (rc == 0 && !t->counted) {
+		t->counted = true;
+		s->r->submitting++;
+	}
+	buf_fini(&b);
+	return (rc);
+}
+
+/* whole - the transaction as it is */
+static struct outgoing
+whole(struct transaction *t)
+{
+	return ((struct outgoing){ .env = &t->env,
+	    .msg = &t->msg,
+	    .header = &t->header,
+	    .group = -1,
+	    .fd = -1,
+	    .length = t->header.len + t->msg.body_len });
+}
+
 static void
-submit_file(struct session *s, struct place *pl)
+submit_file(struct session *s, const struct outgoing *pl)
 {
 	if (send_it(s, pl) == -1) {
 		(void)close(pl->fd);
@@ -184,10 +206,10 @@ static void
 submit_written(struct session *s, int fd, uint8_t where)
 {
 	struct transaction *t = s->tx;
-	struct place pl = { .where = where,
-		.fd = fd,
-		.length = t->header.len + t->msg.body_len };
+	struct outgoing pl = whole(t);
 
+	pl.where = where;
+	pl.fd = fd;
 	if (store_write(fd, t->header.data, t->header.len, 0) == -1 ||
 	    store_write(fd, t->msg.body, t->msg.body_len, t->header.len) ==
 	        -1) {
@@ -231,10 +253,10 @@ submit(struct session *s)
 	struct message *m = &t->msg;
 	uint64_t length = t->header.len + m->body_len;
 	uint64_t inline_size = s->settings->limits.inline_size;
-	struct place pl = { .where = 0, .fd = -1, .length = length };
+	struct outgoing pl = whole(t);
 	int fd;
 
-	set_flags(t);
+	submit_flags(t, &pl);
 	if (length <= INLINE_MAX) {
 		if (send_it(s, &pl) == -1)
 			tx_fail(s, "tempfailed", no_queue, "");
@@ -320,6 +342,12 @@ message_done(void *arg, const struct chain_answer *a)
 	struct session *s = arg;
 
 	s->wait = WAIT_NOTHING;
+	if (a->n_groups > 1 && a->verdict != CHAIN_SHUTDOWN &&
+	    (a->verdict == CHAIN_CONTINUE || s->tx->prdr)) {
+		split_message(s, a);
+		session_go(s);
+		return;
+	}
 	switch (a->verdict) {
 	case CHAIN_CONTINUE:
 		if (a->quarantine && hold(&s->tx->env, a) == -1)
@@ -360,6 +388,21 @@ add_received(struct session *s)
 	return (rc);
 }
 
+/* keep_groups - of each recipient in order: a milter may change the list */
+static int
+keep_groups(struct transaction *t)
+{
+	size_t i;
+
+	t->prdr_groups = calloc(t->env.n_rcpts + 1, sizeof(*t->prdr_groups));
+	if (t->prdr_groups == NULL)
+		return (-1);
+	for (i = 0; i < t->env.n_rcpts; i++)
+		t->prdr_groups[i] = t->env.rcpts[i].group;
+	t->n_prdr = t->env.n_rcpts;
+	return (0);
+}
+
 void
 submit_message(struct session *s)
 {
@@ -370,6 +413,10 @@ submit_message(struct session *s)
 		return;
 	}
 	t->env.hops = (uint16_t)t->data.hops;
+	if (t->prdr && keep_groups(t) == -1) {
+		tx_fail(s, "tempfailed", "451 4.3.0 Out of memory", "");
+		return;
+	}
 	if (t->discard) {
 		discarded(s, t->discard_by != NULL ? t->discard_by : "");
 		return;

@@ -66,6 +66,8 @@ tx_free(struct session *s)
 	s->tx = NULL;
 	if (t->counted)
 		s->r->submitting--;
+	split_free(t); /* bodies of parts may be the message's */
+	free(t->prdr_groups);
 	env_fini(&t->env);
 	message_fini(&t->msg);
 	data_fini(&t->data);
@@ -78,6 +80,45 @@ tx_free(struct session *s)
 		s->mode = IN_COMMANDS;
 }
 
+/* part_reply - one line for the recipients of a group */
+static const char *
+part_reply(const struct transaction *t, uint16_t group, const char *all,
+    char *room, size_t n)
+{
+	size_t i, len;
+
+	for (i = 0; i < t->n_parts; i++)
+		if (t->parts[i].group == group)
+			all = t->parts[i].reply[0] != '\0'
+			    ? t->parts[i].reply
+			    : "250 2.1.5 Accepted";
+	len = strcspn(all, "\r");
+	(void)snprintf(room, n, "%.*s", (int)(len < n ? len : n - 1), all);
+	if (strlen(room) > 3)
+		room[3] = ' ';
+	return (room);
+}
+
+void
+tx_reply(struct session *s, const char *reply)
+{
+	const struct transaction *t = s->tx;
+	unsigned errors = s->errors;
+	char room[300];
+	size_t i, n = t->n_prdr;
+
+	if (strncmp(reply, "421", 3) == 0)
+		n = 0; /* nobody hears more than that */
+	if (n > 0)
+		session_reply(s, "353 Replies for each recipient follow");
+	for (i = 0; i < n; i++)
+		session_reply(s, "%s",
+		    part_reply(
+		        t, t->prdr_groups[i], reply, room, sizeof(room)));
+	s->errors = errors; /* one message is one error at most */
+	session_reply(s, "%s", reply);
+}
+
 void
 tx_fail(struct session *s, const char *outcome, const char *reply,
     const char *milter)
@@ -86,7 +127,7 @@ tx_fail(struct session *s, const char *outcome, const char *reply,
 		s->r->rejected++;
 	record_refusal(s, milter, reply, NULL);
 	record_send(s, outcome, reply, milter);
-	session_reply(s, "%s", reply);
+	tx_reply(s, reply);
 	chain_abort(s->chain);
 	tx_free(s);
 }

@@ -99,6 +99,10 @@ mail_param(struct command *c, const char *name, const char *v)
 		c->utf8 = true;
 		return (*v == '\0' ? NULL : bad_value);
 	}
+	if (strcasecmp(name, "PRDR") == 0) {
+		c->prdr = true;
+		return (*v == '\0' ? NULL : bad_value);
+	}
 	if (strcasecmp(name, "RET") == 0) {
 		c->ret_hdrs = strcasecmp(v, "HDRS") == 0;
 		return (c->ret_hdrs || strcasecmp(v, "FULL") == 0 ? NULL

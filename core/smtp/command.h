@@ -45,6 +45,7 @@ struct command {
 	bool body_8bit;    /* BODY=8BITMIME */
 	bool utf8;         /* SMTPUTF8 */
 	bool ret_hdrs;     /* RET=HDRS */
+	bool prdr;         /* PRDR */
 	uint8_t notify;    /* enum env_notify */
 	const char *envid; /* "" if not given */
 	const char *orcpt;

@@ -18,20 +18,20 @@
  * reverse-path.
  */
 enum {
-	ENV_ID_MAX = 24,     /* bytes with NUL; an id is 12 to 16 characters, a
-	                        group's "-2" after them */
+	ENV_ID_MAX = 24,      /* bytes with NUL; an id is 12 to 16 characters, a
+	                         group's "-2" after them */
 	ENV_RCPTS_MAX = 10000 /* hard ceiling; the limit in force is lower */
 };
 
 enum env_flag {
-	ENV_8BIT = 1,       /* BODY=8BITMIME or 8-bit bytes seen */
-	ENV_SMTPUTF8 = 2,   /* asked for at MAIL */
-	ENV_HELD = 4,       /* quarantined: hold_reason says why */
-	ENV_BOUNCE = 8,     /* made by the queue: never bounces again */
-	ENV_RET_HDRS = 16,  /* RET=HDRS, else full */
-	ENV_ESMTP = 32,     /* EHLO, else HELO */
+	ENV_8BIT = 1,      /* BODY=8BITMIME or 8-bit bytes seen */
+	ENV_SMTPUTF8 = 2,  /* asked for at MAIL */
+	ENV_HELD = 4,      /* quarantined: hold_reason says why */
+	ENV_BOUNCE = 8,    /* made by the queue: never bounces again */
+	ENV_RET_HDRS = 16, /* RET=HDRS, else full */
+	ENV_ESMTP = 32,    /* EHLO, else HELO */
 	ENV_AUTHENTICATED = 64,
-	ENV_DOTS = 128      /* some line begins with a dot: stuff on sending */
+	ENV_DOTS = 128 /* some line begins with a dot: stuff on sending */
 };
 
 enum env_notify { /* bits of NOTIFY=; 0 is "not given" (FAILURE) */
@@ -41,10 +41,10 @@ enum env_notify { /* bits of NOTIFY=; 0 is "not given" (FAILURE) */
 	NOTIFY_DELAY = 8
 };
 
-enum mailer {           /* how a recipient leaves */
-	MAILER_NONE,    /* not routed yet */
-	MAILER_SMTP,    /* host is a domain (MX look-up), name or [addr] */
-	MAILER_ERROR,   /* host is an enhanced code, text the reason */
+enum mailer {         /* how a recipient leaves */
+	MAILER_NONE,  /* not routed yet */
+	MAILER_SMTP,  /* host is a domain (MX look-up), name or [addr] */
+	MAILER_ERROR, /* host is an enhanced code, text the reason */
 	MAILER_DISCARD
 };
 
@@ -61,6 +61,7 @@ struct rcpt {
 	char *addr;
 	char *orcpt;    /* ORCPT= value as given, xtext */
 	uint8_t notify; /* enum env_notify */
+	uint16_t group; /* the chain engine's; not packed */
 	struct route route;
 };
 
@@ -73,17 +74,17 @@ struct envelope {
 	char *sender;
 	char *envid;
 	char *hold_reason;
-	char *hold_by;       /* milter that asked for quarantine */
-	char *client_addr;   /* "192.0.2.1", "2001:db8::1" */
+	char *hold_by;     /* milter that asked for quarantine */
+	char *client_addr; /* "192.0.2.1", "2001:db8::1" */
 	uint16_t client_port;
-	char *client_name;   /* verified, or "[192.0.2.1]" */
+	char *client_name; /* verified, or "[192.0.2.1]" */
 	char *helo;
-	char *proto;         /* SMTP, ESMTP, ESMTPS, ... for Received and log */
-	char *tls;           /* "TLSv1.3 cipher", or "" */
+	char *proto; /* SMTP, ESMTP, ESMTPS, ... for Received and log */
+	char *tls;   /* "TLSv1.3 cipher", or "" */
 	char *auth_user;
 	char *listener;
 	char *policy;
-	char *policy_hash;   /* hex of the effective policy's text */
+	char *policy_hash; /* hex of the effective policy's text */
 	struct rcpt *rcpts;
 	size_t n_rcpts;
 };
@@ -92,7 +93,8 @@ int env_init(struct envelope *) __attribute__((__warn_unused_result__));
 void env_fini(struct envelope *);
 
 /* env_set - replace one string member: env_set(&e->sender, "a@b") */
-int env_set(char **member, const char *) __attribute__((__warn_unused_result__));
+int env_set(char **member, const char *)
+    __attribute__((__warn_unused_result__));
 
 /* env_add_rcpt - append; the new recipient, or NULL with ENOMEM or E2BIG */
 struct rcpt *env_add_rcpt(struct envelope *, const char *addr);

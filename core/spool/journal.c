@@ -165,7 +165,7 @@ fit(struct spool *sp, uint64_t n, bool message)
 		errno = EMSGSIZE;
 		return (NULL);
 	}
-	if (have + n > BATCH_MAX && have > 0) {
+	if (have + n > BATCH_MAX && have > 0 && !sp->together) {
 		write_out(sp, false);
 		g = active(sp);
 		have = 0;

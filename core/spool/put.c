@@ -151,19 +151,26 @@ put_is_sane(const struct spool_new *m)
 	return (crc32c(0, m->content, m->length) == m->crc);
 }
 
+/* One message on its way into the journal. */
+struct putting {
+	struct buf meta;
+	struct rec_msg msg;
+	struct ent *e;
+};
+
 /* message_add - the record; everything it names is durable */
 static int
-message_add(struct spool *sp, const struct spool_new *m, struct rec_msg *msg,
-    const struct buf *meta, struct ent *e)
+message_add(struct spool *sp, const struct spool_new *m, struct putting *p)
 {
-	struct rec_head h = { .type = REC_MESSAGE, .seq = e->seq };
+	struct rec_head h = { .type = REC_MESSAGE, .seq = p->e->seq };
 	unsigned char fixed[MSG_FIXED];
 	struct iovec iov[3] = { { fixed, sizeof(fixed) },
-		{ meta->data, meta->len },
-		{ (void *)(uintptr_t)m->content, msg->big ? 0 : m->length } };
+		{ p->meta.data, p->meta.len },
+		{ (void *)(uintptr_t)m->content, p->msg.big ? 0 : m->length } };
+	struct ent *e = p->e;
 	struct batch *b;
 
-	rec_msg_put(fixed, msg);
+	rec_msg_put(fixed, &p->msg);
 	if (journal_add(sp, &h, iov, 3, true, &e->off) == -1)
 		return (-1);
 	b = sp->cur;
@@ -179,68 +186,138 @@ message_add(struct spool *sp, const struct spool_new *m, struct rec_msg *msg,
 	return (0);
 }
 
-int
-spool_put_message(struct spool *sp, const struct spool_new *m, uint64_t *seq_r,
-    struct spool_place *place_r)
+/* prepare - all of a message but its record; *size grows by that */
+static int
+prepare(struct spool *sp, const struct spool_new *m, uint64_t seq,
+    struct putting *p, uint64_t *size)
 {
-	struct buf meta = BUF_INIT(META_MAX);
-	struct rec_msg msg = { 0 };
-	const char *reply;
+	uint64_t n;
+
+	p->meta = (struct buf)BUF_INIT(META_MAX);
+	if (meta_pack(&p->meta, m) == -1)
+		return (-1);
+	p->msg.meta_len = (uint32_t)p->meta.len;
+	p->msg.meta_crc = crc32c(0, p->meta.data, p->meta.len);
+	p->msg.place.length = m->length;
+	p->msg.place.crc = m->crc;
+	p->msg.big = m->length > 0 &&
+	    (m->content == NULL || m->file || m->length > sp->opts.inline_max);
+	if (p->msg.big && body_put(sp, m, &p->msg.place) == -1) {
+		p->msg.place.file = 0;
+		return (-1);
+	}
+	if (!p->msg.big)
+		p->msg.place.offset = MSG_FIXED + p->meta.len;
+	if ((p->e = ent_add(sp, seq, (uint32_t)m->env->n_rcpts)) == NULL)
+		return (-1);
+	p->e->body = p->msg.place.file;
+	n = MSG_FIXED + p->meta.len + (p->msg.big ? 0 : m->length);
+	*size += rec_size((uint32_t)n);
+	return (0);
+}
+
+/* unprepare - as if it had never been */
+static void
+unprepare(struct spool *sp, struct putting *p)
+{
 	struct bodyfile *body;
-	struct ent *e = NULL;
-	int err;
+
+	if (p->e != NULL)
+		ent_del(sp, p->e);
+	else if ((body = body_find(sp, p->msg.place.file)) != NULL) {
+		body->dead = true;
+		body_reap(sp, body);
+	}
+}
+
+/* add_all - the records, one batch; once there is room nothing can fail on the
+ * way */
+static int
+add_all(struct spool *sp, const struct spool_new *m, struct putting *p,
+    size_t n, uint64_t size)
+{
+	size_t i;
+	int r = 0;
+
+	if (n > 1 && journal_room(sp, size, true) == -1)
+		return (-1);
+	sp->together = n > 1;
+	for (i = 0; i < n && r == 0; i++)
+		r = message_add(sp, &m[i], &p[i]);
+	sp->together = false;
+	if (r == -1 && i > 1)
+		abort(); /* half of a set is in the batch: never write it */
+	return (r);
+}
+
+static int
+put_all(struct spool *sp, const struct spool_new *m, struct putting *p,
+    size_t n, uint64_t *seq_r, struct spool_place *place_r)
+{
+	uint64_t size = 0;
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (prepare(sp, &m[i], sp->next_seq + i, &p[i], &size) == -1)
+			return (-1);
+	if (add_all(sp, m, p, n, size) == -1)
+		return (-1);
+	for (i = 0; i < n; i++) {
+		place_r[i] = p[i].msg.place;
+		if (!p[i].msg.big) {
+			place_r[i].file = p[i].e->seg;
+			place_r[i].offset += p[i].e->off + REC_HEAD;
+		}
+		seq_r[i] = sp->next_seq++;
+		sp->stats.messages_put++;
+	}
+	return (0);
+}
+
+int
+spool_put_messages(struct spool *sp, const struct spool_new *m, size_t n,
+    uint64_t *seq_r, struct spool_place *place_r)
+{
+	struct putting one = { .e = NULL }, *p = &one;
+	const char *reply;
+	size_t i;
+	int err = 0;
 
 	if (!spool_accepting(sp, &reply) && (sp->failed || !m->own)) {
 		errno = sp->failed ? EIO : ENOSPC;
 		return (-1);
 	}
-	if (!put_is_sane(m)) {
-		errno = EINVAL;
+	for (i = 0; i < n; i++)
+		if (!put_is_sane(&m[i])) {
+			errno = EINVAL;
+			return (-1);
+		}
+	if (n > 1 && (p = calloc(n, sizeof(*p))) == NULL)
 		return (-1);
+	if (put_all(sp, m, p, n, seq_r, place_r) == -1) {
+		err = errno == EDQUOT ? ENOSPC : errno;
+		for (i = 0; i < n; i++)
+			unprepare(sp, &p[i]);
 	}
-	if (meta_pack(&meta, m) == -1)
-		goto bad;
-	msg.meta_len = (uint32_t)meta.len;
-	msg.meta_crc = crc32c(0, meta.data, meta.len);
-	msg.place.length = m->length;
-	msg.place.crc = m->crc;
-	msg.big = m->length > 0 &&
-	    (m->content == NULL || m->length > sp->opts.inline_max);
-	if (msg.big && body_put(sp, m, &msg.place) == -1) {
-		msg.place.file = 0;
-		goto bad;
-	}
-	if (!msg.big)
-		msg.place.offset = MSG_FIXED + meta.len;
-	if ((e = ent_add(sp, sp->next_seq, (uint32_t)m->env->n_rcpts)) == NULL)
-		goto bad;
-	e->body = msg.place.file;
-	if (message_add(sp, m, &msg, &meta, e) == -1)
-		goto bad;
-	buf_fini(&meta);
-	*place_r = msg.place;
-	if (!msg.big) {
-		place_r->file = e->seg;
-		place_r->offset += e->off + REC_HEAD;
-	}
-	*seq_r = sp->next_seq++;
-	sp->stats.messages_put++;
-	return (0);
-bad:
-	err = errno == EDQUOT ? ENOSPC : errno;
-	if (e != NULL)
-		ent_del(sp, e);
-	else if ((body = body_find(sp, msg.place.file)) != NULL) {
-		body->dead = true;
-		body_reap(sp, body);
-	}
-	buf_fini(&meta);
+	for (i = 0; i < n; i++)
+		buf_fini(&p[i].meta);
+	if (p != &one)
+		free(p);
+	if (err == 0)
+		return (0);
 	if (err == ENOSPC) {
 		sp->full = true;
 		sp->space_checked_ms = spool_now_ms();
 	}
 	errno = err;
 	return (-1);
+}
+
+int
+spool_put_message(struct spool *sp, const struct spool_new *m, uint64_t *seq_r,
+    struct spool_place *place_r)
+{
+	return (spool_put_messages(sp, m, 1, seq_r, place_r));
 }
 
 void

@@ -98,9 +98,18 @@ struct spool_new {
 	const char *record;
 	bool own; /* the queue's: may use what min_free keeps, for it frees more
 	             than it takes */
+	bool file; /* content into a file of its own, however small */
 };
 int spool_put_message(struct spool *, const struct spool_new *, uint64_t *seq_r,
     struct spool_place *place_r) __attribute__((__warn_unused_result__));
+
+/* spool_put_messages - n messages as one: they lie in one batch, so that after
+ * a crash all are there, or none; seq_r and place_r have room for n.  On -1
+ * none was put; also EMSGSIZE: more than a segment takes (see spool_new.file).
+ */
+int spool_put_messages(struct spool *, const struct spool_new *, size_t n,
+    uint64_t *seq_r, struct spool_place *place_r)
+    __attribute__((__warn_unused_result__));
 
 /* Outcomes.  They always fit (reserve segments).  Written with the next flush,
  * synced with the next batch or within 50 ms. */

@@ -132,6 +132,7 @@ struct spool {
 	struct batch *flight;          /* being synced */
 	struct batch *lost;            /* to be reported as not ok */
 	bool urgent;                   /* a message is waiting */
+	bool together;                 /* a set is put: no write in between */
 
 	unsigned failures;
 	bool failed; /* nothing more is accepted */
@@ -171,7 +172,8 @@ void seg_name(char out[NAME_ROOM], const char *kind, uint64_t num);
 struct seg *seg_find(struct spool *, uint64_t num);
 int seg_add(struct spool *, uint64_t num, int fd, uint64_t size);
 int seg_next(struct spool *, bool message);
-int seg_make_free(struct spool *, uint64_t num, void (*between)(struct spool *));
+int seg_make_free(
+    struct spool *, uint64_t num, void (*between)(struct spool *));
 int seg_head_get(struct spool *, struct seg *);
 /* seg_salt - what most of the segments' heads say the salt is; -1 EPROTO */
 int seg_salt(struct spool *, const uint64_t *nums, size_t n);

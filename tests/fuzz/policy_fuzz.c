@@ -147,10 +147,6 @@ check_chain(const struct settings *s, const struct policy *p,
 			check(c->steps[k].milter != step->milter);
 		check(step->skipped ? step->skip.rule != NULL
 		                    : step->in.file != NULL);
-		if (step->skipped || step->mode != MODE_ENFORCE)
-			check(policy_may_skip(
-			          s, (size_t)(p - s->policies), step->milter) ||
-			    s->milters[step->milter].mode != MODE_ENFORCE);
 	}
 	if (!p->has_authoriser)
 		return;
@@ -158,6 +154,9 @@ check_chain(const struct settings *s, const struct policy *p,
 	check(!c->steps[0].skipped && c->steps[0].mode == MODE_ENFORCE);
 	check(c->steps[0].on_failure != FAIL_ACCEPT);
 }
+
+static const uint32_t stages[] = { 0, POLICY_AT_CONNECT, POLICY_AT_MAIL,
+	POLICY_AT_RCPT, POLICY_AT_RCPT | COND_CONTENT };
 
 /* check_content - against the chain without the content */
 static void
@@ -182,11 +181,54 @@ check_content(const struct settings *s, const struct policy_chain *before,
 	}
 }
 
+/* same_step - is the milter asked alike in both chains? */
+static bool
+same_step(
+    const struct policy_chain *a, const struct policy_chain *b, size_t milter)
+{
+	const struct policy_step *x = NULL, *y = NULL;
+	size_t i;
+
+	for (i = 0; i < a->n_steps; i++)
+		if (a->steps[i].milter == milter && !a->steps[i].skipped)
+			x = &a->steps[i];
+	for (i = 0; i < b->n_steps; i++)
+		if (b->steps[i].milter == milter && !b->steps[i].skipped)
+			y = &b->steps[i];
+	if (x == NULL || y == NULL)
+		return (x == y);
+	return (x->mode == y->mode && x->on_failure == y->on_failure &&
+	    x->connect_ms == y->connect_ms && x->command_ms == y->command_ms &&
+	    x->message_ms == y->message_ms);
+}
+
+/* check_decided - what is decided at a stage stays so */
+static void
+check_decided(const struct settings *s, size_t policy, struct policy_facts *f,
+    const struct policy_chain *chains)
+{
+	const struct policy *p = &s->policies[policy];
+	bool *open = calloc(p->n_reach + 1, sizeof(*open));
+	size_t i, k;
+
+	check(open != NULL);
+	for (i = 1; i < 4; i++) {
+		f->known = stages[i];
+		if (policy_undecided(s, policy, f, open) == -1)
+			break;
+		for (k = 0; k < p->n_reach; k++)
+			check(open[k] ||
+			    (same_step(
+			         &chains[i], &chains[i + 1], p->reach[k]) &&
+			        same_step(
+			            &chains[i], &chains[4], p->reach[k])));
+	}
+	free(open);
+}
+
 static void
 decide(const struct settings *s, size_t policy, struct policy_facts *f)
 {
-	static const uint32_t stages[] = { 0, POLICY_AT_CONNECT, POLICY_AT_MAIL,
-		POLICY_AT_RCPT, POLICY_AT_RCPT | COND_CONTENT };
 	struct policy_chain chains[5], again;
 	size_t i;
 
@@ -201,8 +243,10 @@ decide(const struct settings *s, size_t policy, struct policy_facts *f)
 		check(policy_chain_same(&chains[i], &again));
 		policy_chain_fini(&again);
 	}
-	if (i == 5)
+	if (i == 5) {
 		check_content(s, &chains[3], &chains[4]);
+		check_decided(s, policy, f, chains);
+	}
 	while (i-- > 0)
 		policy_chain_fini(&chains[i]);
 }

@@ -76,3 +76,7 @@ unit_tests += %D%/data_test %D%/receiver_test %D%/smtp_test
 %C%_lookup_test_LDADD = core/lookup/liblookup.la core/route/libroute.la milter-sdk/map/libmap.la core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la milter-sdk/base/libbase.la -lpthread
 %C%_address_test_LDADD = milters/rewrite/librewrite.la
 %C%_rules_test_LDADD = milters/rewrite/librewrite.la
+
+unit_tests += %D%/groups_test
+%C%_groups_test_CPPFLAGS = $(%C%_chain_test_CPPFLAGS)
+%C%_groups_test_LDADD = $(%C%_chain_test_LDADD)

@@ -237,6 +237,28 @@ chain_record(const struct chain *c, struct buf *out)
 	return (buf_add(out, "[]", 2));
 }
 
+int
+chain_group_record(const struct chain *c, uint16_t group, struct buf *out)
+{
+	(void)c;
+	return (buf_addf(out, "[%u]", group));
+}
+
+const char *
+chain_group_summary(struct chain *c, uint16_t group)
+{
+	(void)c;
+	(void)group;
+	return ("access=accept");
+}
+
+enum mixed_action
+chain_on_mixed(const struct chain *c)
+{
+	(void)c;
+	return (MIXED_QUARANTINE);
+}
+
 const char *
 chain_summary(const struct chain *c)
 {

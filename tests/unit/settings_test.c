@@ -111,6 +111,13 @@ static const struct {
 	{ "listener \"mx\" { policy = \"out\" }", "no policy \"out\"" },
 	{ "postmaster = \"nobody\"", "\"nobody\" is no address" },
 	{ "route { mailertable = \"ldap:x\" }", "is not text:, hash:" },
+	{ "policy \"in\" { on-mixed = bounce }", "in a rule on client or login" },
+	{ "policy \"in\" { rule \"r\" { on-mixed = bounce } }",
+	    "needs a rule with the client networks" },
+	{ "policy \"in\" { rule \"r\" { recipient = {\"a@*\"} "
+	  "on-mixed = discard } }",
+	    "not in a rule on recipient" },
+	{ "policy \"in\" { mixed = maybe }", "mixed" },
 	{ "policy \"in\" { rule \"r\" { client = { 192.0.2.1/24 } } }",
 	    "is no network" },
 };

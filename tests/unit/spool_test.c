@@ -508,6 +508,111 @@ drops_a_torn_tail_but_keeps_an_intact_message_of_it(void)
 	wipe_in(dir);
 }
 
+/* put_set - n messages as one, numbered from k; size 0: their own content */
+static int
+put_set(struct spool *sp, uint64_t k, size_t n, size_t size)
+{
+	static char data[4][200 * 1024];
+	struct spool_new m[4];
+	struct spool_place places[4];
+	struct envelope envs[4];
+	uint64_t seqs[4];
+	size_t i;
+	int r;
+
+	memset(m, 0, sizeof(m));
+	for (i = 0; i < n; i++) {
+		if (env_init(&envs[i]) == -1 ||
+		    env_add_rcpt(&envs[i], "a@example.org") == NULL)
+			abort();
+		snprintf(envs[i].id, sizeof(envs[i].id), "ID%08llu",
+		    (unsigned long long)(k + i));
+		m[i].env = &envs[i];
+		m[i].fd = -1;
+		m[i].record = "decided";
+		m[i].received = "";
+		m[i].content = data[i];
+		m[i].length = content(k + i, data[i], 8192);
+		if (size > 0)
+			m[i].length = size;
+		m[i].crc = crc32c(0, data[i], m[i].length);
+	}
+	r = spool_put_messages(sp, m, n, seqs, places);
+	for (i = 0; i < n; i++)
+		env_fini(&envs[i]);
+	return (r);
+}
+
+static void
+a_set_is_there_whole_or_not_at_all(void)
+{
+	char *zeros = calloc(1, SEGMENT);
+	struct spool *sp;
+	uint64_t from, to, cut, file, k;
+	int fd;
+
+	/* over the ends of many segments */
+	fresh();
+	T_OK((sp = reopen()) != NULL);
+	for (k = 1; k < 600; k += 4) {
+		T_OK(put_set(sp, k, 4, 0) == 0);
+		if (k % 24 == 1)
+			settle(sp);
+	}
+	settle(sp);
+	T_OK(seen.ok == 600 && seen.lost == 0);
+	spool_close(&sp);
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 600 && seen.alarms == 0);
+	for (k = 1; k <= 600; k += 7)
+		T_OK(matches(sp, k));
+	spool_close(&sp);
+	wipe_in(dir);
+	/* torn anywhere */
+	for (cut = 0, to = 1, from = 0; cut < to - from; cut += 509) {
+		fresh();
+		T_OK((sp = reopen()) != NULL);
+		T_OK(put(sp, 1, 1) == 1);
+		settle(sp);
+		file = sp->segs[sp->n_segs - 1]->num;
+		from = sp->segs[sp->n_segs - 1]->used;
+		T_OK(put_set(sp, 2, 4, 0) == 0);
+		settle(sp);
+		to = sp->segs[sp->n_segs - 1]->used;
+		spool_close(&sp);
+		fd = segment_fd(file);
+		T_OK(pwrite(fd, zeros, to - from - cut, (off_t)(from + cut)) ==
+		    (ssize_t)(to - from - cut));
+		close(fd);
+		T_OK((sp = reopen()) != NULL);
+		T_OK(seen.n == 1);
+		spool_close(&sp);
+		wipe_in(dir);
+	}
+	free(zeros);
+}
+
+static void
+a_set_that_does_not_fit_leaves_nothing(void)
+{
+	struct spool_stats st;
+	struct spool *sp;
+
+	fresh();
+	T_OK((sp = reopen()) != NULL);
+	T_OK(put(sp, 1, 1) == 1);
+	T_OK(put_set(sp, 2, 4, SEGMENT / 4) == -1 && errno == EMSGSIZE);
+	spool_stats(sp, &st);
+	T_OK(st.messages_live == 1);
+	T_OK(put_set(sp, 2, 4, 0) == 0);
+	settle(sp);
+	spool_close(&sp);
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 5);
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
 /* file_named - a file of the spool, for damage */
 static int
 file_named(const char *name, int flags)
@@ -1028,6 +1133,10 @@ static const struct t_case cases[] = {
 	    goes_on_after_a_damaged_header_too },
 	{ "drops_a_torn_tail_but_keeps_an_intact_message_of_it",
 	    drops_a_torn_tail_but_keeps_an_intact_message_of_it },
+	{ "a_set_is_there_whole_or_not_at_all",
+	    a_set_is_there_whole_or_not_at_all },
+	{ "a_set_that_does_not_fit_leaves_nothing",
+	    a_set_that_does_not_fit_leaves_nothing },
 	{ "refuses_a_spool_whose_format_file_is_damaged_or_gone",
 	    refuses_a_spool_whose_format_file_is_damaged_or_gone },
 	{ "leaves_names_alone_that_it_never_gave",
