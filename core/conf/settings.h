@@ -37,8 +37,8 @@ struct endpoint {
 
 struct milter_conf {
 	char *name;
-	char *run;      /* program: an absolute path, or a name below libexecdir;
-	                   NULL: not started by us */
+	char *run; /* program: an absolute path, or a name below libexecdir;
+	              NULL: not started by us */
 	char **run_args; /* args = {...}: further arguments */
 	size_t n_run_args;
 	char *settings; /* settings = file: given to it as -c */
@@ -46,27 +46,27 @@ struct milter_conf {
 	struct endpoint *endpoints; /* endpoints = {...}; one for a run milter:
 	                   unix:RUNDIR/milters/NAME.sock */
 	size_t n_endpoints;
-	enum fail_action on_failure;  /* tempfail */
-	enum milter_mode mode;        /* enforce */
-	bool reuse;                   /* library = other: libmilter or milldam
-	                   let a connection serve further sessions */
-	bool early;                   /* early = no: ask at CONNECT, HELO and
-	                   MAIL at once, not with the first RCPT */
-	uint64_t connect_ms;          /* timeout = {"connect=5s", ...} 5 s */
-	uint64_t command_ms;          /* command=30s */
-	uint64_t message_ms;          /* message=5m: end-of-message, in total;
-	                   progress does not move it */
-	uint32_t may;                 /* may = {...}: MILTER_MAY_* it may use;
-	                   all but add-rcpt */
-	bool forbidden_drop;          /* forbidden = fail|drop: what else it
-	                   asks for is its failure, or left out */
+	enum fail_action on_failure; /* tempfail */
+	enum milter_mode mode;       /* enforce */
+	bool reuse;                  /* library = other: libmilter or milldam
+	                  let a connection serve further sessions */
+	bool early;                  /* early = no: ask at CONNECT, HELO and
+	                  MAIL at once, not with the first RCPT */
+	uint64_t connect_ms;         /* timeout = {"connect=5s", ...} 5 s */
+	uint64_t command_ms;         /* command=30s */
+	uint64_t message_ms;         /* message=5m: end-of-message, in total;
+	                  progress does not move it */
+	uint32_t may;                /* may = {...}: MILTER_MAY_* it may use;
+	                  all but add-rcpt */
+	bool forbidden_drop;         /* forbidden = fail|drop: what else it
+	                  asks for is its failure, or left out */
 };
 
 struct rule {
 	char *title;
 	struct cidr_list client; /* client = {...} */
 	bool has_client;
-	size_t *skip;  /* indices into settings.milters */
+	size_t *skip; /* indices into settings.milters */
 	size_t n_skip;
 	const char *file; /* where it stands, for explain */
 	unsigned line;
@@ -74,59 +74,59 @@ struct rule {
 
 struct policy {
 	char *name;
-	size_t authoriser;  /* index into settings.milters */
+	size_t authoriser;   /* index into settings.milters */
 	bool has_authoriser; /* without one every recipient is refused */
-	size_t *chain;      /* indices into settings.milters, in order; the
-	                       authoriser first, whether listed or not */
+	size_t *chain;       /* indices into settings.milters, in order; the
+	                        authoriser first, whether listed or not */
 	size_t n_chain;
 	struct rule *rules; /* all that match apply */
 	size_t n_rules;
-	char hash[17];      /* hex: of the policy and the milters it names */
+	char hash[17]; /* hex: of the policy and the milters it names */
 };
 
 struct listener {
 	char *name;
 	char **addresses; /* "127.0.0.1:2525", "[::1]:2525" */
 	size_t n_addresses;
-	size_t policy;    /* index */
+	size_t policy; /* index */
 };
 
 struct limits {
-	uint64_t message_size;     /* 50M */
-	unsigned recipients;       /* 1000 a message */
-	unsigned sessions;         /* 1000 at a time, in total */
+	uint64_t message_size;        /* 50M */
+	unsigned recipients;          /* 1000 a message */
+	unsigned sessions;            /* 1000 at a time, in total */
 	unsigned sessions_per_client; /* 100 */
-	unsigned errors;           /* 20 in a session, then 421 */
-	unsigned commands;         /* 1000 in a session without a message done */
-	unsigned hops;             /* 25 Received fields */
-	uint64_t line_length;      /* 64K, bytes in content */
-	uint64_t header_size;      /* 256K */
-	unsigned header_fields;    /* 1000 */
-	uint64_t inline_size;      /* 4M: a larger body is a file of its own */
-	uint64_t command_ms;       /* 5m: between commands */
-	uint64_t data_ms;          /* 3m: between data bytes */
-	uint64_t data_total_ms;    /* 30m: a whole DATA */
-	uint64_t banner_ms;        /* greet-pause 0s: wait for early talkers */
+	unsigned errors;              /* 20 in a session, then 421 */
+	unsigned commands;      /* 1000 in a session without a message done */
+	unsigned hops;          /* 25 Received fields */
+	uint64_t line_length;   /* 64K, bytes in content */
+	uint64_t header_size;   /* 256K */
+	unsigned header_fields; /* 1000 */
+	uint64_t inline_size;   /* 4M: a larger body is a file of its own */
+	uint64_t command_ms;    /* 5m: between commands */
+	uint64_t data_ms;       /* 3m: between data bytes */
+	uint64_t data_total_ms; /* 30m: a whole DATA */
+	uint64_t banner_ms;     /* greet-pause 0s: wait for early talkers */
 };
 
 struct queue_conf {
-	uint64_t segment_size;   /* 64M */
-	uint64_t min_free;       /* 100M left on the disk, else 452 */
-	uint64_t retry_min_ms;   /* 5m */
-	uint64_t retry_max_ms;   /* 4h */
-	uint64_t warn_ms;        /* 4h: delay warning */
-	uint64_t expire_ms;      /* 5d */
+	uint64_t segment_size;     /* 64M */
+	uint64_t min_free;         /* 100M left on the disk, else 452 */
+	uint64_t retry_min_ms;     /* 5m */
+	uint64_t retry_max_ms;     /* 4h */
+	uint64_t warn_ms;          /* 4h: delay warning */
+	uint64_t expire_ms;        /* 5d */
 	uint64_t bounce_expire_ms; /* 5d for the null sender */
 	unsigned site_concurrency; /* 20 connections to one site */
-	unsigned keep_records;   /* 30 day files of decision records */
+	unsigned keep_records;     /* 30 day files of decision records */
 };
 
 struct relay_conf {
-	uint64_t connect_ms;     /* 30s */
-	uint64_t command_ms;     /* 5m */
-	uint64_t data_ms;        /* 10m after the final dot */
-	uint64_t idle_ms;        /* 5s: keep a connection for the next message */
-	unsigned reuse;          /* 100 messages over one connection */
+	uint64_t connect_ms; /* 30s */
+	uint64_t command_ms; /* 5m */
+	uint64_t data_ms;    /* 10m after the final dot */
+	uint64_t idle_ms;    /* 5s: keep a connection for the next message */
+	unsigned reuse;      /* 100 messages over one connection */
 };
 
 struct settings {
@@ -141,21 +141,24 @@ struct settings {
 	unsigned receivers;     /* 1 */
 	unsigned relays;        /* 1 */
 	uint32_t uid_base;      /* uid-base = 0: named users */
-	bool sandbox;           /* sandbox = yes; no is for debugging and logged */
-	uint64_t hang_ms;       /* hang-time = 10s */
-	uint64_t stop_ms;       /* stop-time = 30s for a graceful stop */
+	bool sandbox;     /* sandbox = yes; no is for debugging and logged */
+	uint64_t hang_ms; /* hang-time = 10s */
+	uint64_t stop_ms; /* stop-time = 30s for a graceful stop */
 	struct limits limits;
 	struct queue_conf queue;
 	struct relay_conf relay;
 	/* route block */
-	char *mailertable;      /* "text:/path" or "hash:/path.db"; NULL none */
-	char *smart_host;       /* "smtp:host", "smtp:[addr]:port"; NULL: MX */
-	char **own_names;       /* names = {...}: this host in MX lists */
+	char *mailertable; /* "text:/path" or "hash:/path.db"; NULL none */
+	char *smart_host;  /* "smtp:host", "smtp:[addr]:port"; NULL: MX */
+	char **own_names;  /* names = {...}: this host in MX lists */
 	size_t n_own_names;
-	char **nameservers;     /* nameservers = {"127.0.0.1:5353"}; empty: those
-	                           of the system */
+	char **nameservers; /* nameservers = {"127.0.0.1:5353"}; empty: those
+	                       of the system */
 	size_t n_nameservers;
-	char *hosts_file;       /* "/etc/hosts" */
+	char *hosts_file;     /* "/etc/hosts" */
+	char **web_addresses; /* web { address = {"127.0.0.1:9150"} }: on
+	                         loopback; none: no web process */
+	size_t n_web_addresses;
 	struct milter_conf *milters;
 	size_t n_milters;
 	struct policy *policies;
@@ -171,9 +174,10 @@ struct settings {
  * mistake; all of them are in errors as "file:line: text\n".
  */
 struct settings *settings_read(const char *path, struct buf *errors);
-/* settings_parse - the same from a reload's bundle; files[0] is the main file */
-struct settings *settings_parse(const struct conf_file *files, size_t n,
-    struct buf *errors);
+/* settings_parse - the same from a reload's bundle; files[0] is the main file
+ */
+struct settings *settings_parse(
+    const struct conf_file *files, size_t n, struct buf *errors);
 struct settings *settings_ref(struct settings *);
 void settings_unref(struct settings **);
 

@@ -3,6 +3,7 @@
 #define CORE_MILTER_CHAIN_INT_H
 
 #include "core/milter/chain.h"
+#include "core/milter/stats.h"
 #include "milter-sdk/base/milter.h"
 
 #include <event2/event.h>
@@ -63,6 +64,7 @@ struct mstate {
 	uint64_t connects, reused;
 	struct conn *idle; /* pooled connections, the last used first */
 	unsigned n_idle;
+	struct endpoint_stats *endpoints;
 };
 
 struct host { /* a name that an endpoint uses */
@@ -186,7 +188,7 @@ struct link {
 	struct expect expect[LINK_EXPECT_MAX];
 	size_t n_expect;
 	unsigned progress; /* that came since the question */
-	uint64_t sent_us; /* when the wait began */
+	uint64_t sent_us;  /* when the wait began */
 
 	/* content */
 	size_t body_off;

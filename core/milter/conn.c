@@ -251,7 +251,7 @@ conn_new(struct link *l, size_t endpoint)
 	c->engine = l->chain->engine;
 	c->link = l;
 	c->endpoint = endpoint;
-	l->state->connects++;
+	stats_connect(l, endpoint);
 	c->inet = ep->family == ENDPOINT_INET;
 	c->in.max = MILTER_PAYLOAD_MAX + MILTER_HDR + READ_ONCE;
 	c->out.max = OUT_MAX;
@@ -480,11 +480,13 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 		if (try_connect(c) == -1)
 			lost(c, strerror(errno));
 	} else if (c->phase == CONN_READY && l->n_expect > 0) {
+		stats_timeout(l);
 		link_fail(l, false, "no answer to %c: %s", l->expect[0].cmd,
 		    c->deadline_us != 0 && now_us() >= c->deadline_us
 		        ? "out of time for the message"
 		        : "out of time");
 	} else {
+		stats_timeout(l);
 		lost(c, "out of time");
 	}
 	chain_wake(l);

@@ -215,6 +215,7 @@ engine_free(struct engine **ep)
 	while ((m = e->milters) != NULL) {
 		e->milters = m->next;
 		pool_clear(e, m);
+		stats_free(m);
 		free(m->name);
 		free(m);
 	}

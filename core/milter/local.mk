@@ -14,4 +14,5 @@ noinst_LTLIBRARIES += %D%/libmilterc.la
 	%D%/negotiate.c \
 	%D%/pool.c \
 	%D%/record.c \
-	%D%/stage.c
+	%D%/stage.c \
+	%D%/stats.c %D%/stats.h

@@ -12,56 +12,61 @@
  */
 enum msg_type {
 	/* supervisor to any child */
-	MSG_PEER = 1,  /* u8 kind, u16 index; fd: a channel to that process */
-	MSG_LISTEN,    /* str listener title; fd: listening socket (receiver) */
-	MSG_RELOAD,    /* u32 n, n * (str file name, blob text): all files in
-	                  the order read; the child parses and swaps */
-	MSG_STOP,      /* -: finish what is in hand, then exit 0 */
-	MSG_PING,      /* -: answer MSG_PONG within hang-time or be replaced */
-	MSG_COMMAND,   /* str line: a milldamctl command for this child.  A long
-	                  answer stops after REPLY_WINDOW bytes; "more" with the
-	                  same ref lets REPLY_MORE bytes follow, "cancel" ends
-	                  it without an answer */
-	MSG_STATE,     /* str name, str value: run-time switch, e.g.
-	                  "accept" "paused", "milter.virus" "shadow"; sent at
-	                  start for all that are set, and on change */
-	MSG_REOPEN,    /* -: reopen logs */
+	MSG_PEER = 1, /* u8 kind, u16 index; fd: a channel to that process */
+	MSG_LISTEN,   /* str listener title; fd: listening socket (receiver) */
+	MSG_RELOAD,   /* u32 n, n * (str file name, blob text): all files in
+	                 the order read; the child parses and swaps */
+	MSG_STOP,     /* -: finish what is in hand, then exit 0 */
+	MSG_PING,     /* -: answer MSG_PONG within hang-time or be replaced */
+	MSG_COMMAND,  /* str line: a milldamctl command for this child.  A long
+	                 answer stops after REPLY_WINDOW bytes; "more" with the
+	                 same ref lets REPLY_MORE bytes follow, "cancel" ends
+	                 it without an answer */
+	MSG_STATE,    /* str name, str value: run-time switch, e.g.
+	                 "accept" "paused", "milter.virus" "shadow"; sent at
+	                 start for all that are set, and on change */
+	MSG_REOPEN,   /* -: reopen logs */
 	/* any child to the supervisor */
 	MSG_PONG = 32,
-	MSG_READY,     /* -: first channels are up, work may come */
-	MSG_REPLY,     /* ref of the command; u8 last, blob text (JSON) */
-	MSG_ALARM,     /* str kind ("fail-open", "disk", "damage"), str text */
+	MSG_READY, /* -: first channels are up, work may come */
+	MSG_REPLY, /* ref of the command; u8 last, blob text (JSON) */
+	MSG_ALARM, /* str kind ("fail-open", "disk", "damage"), str text */
+
+	MSG_ASK, /* web only; fd: a socket that serves as a connection to
+	            the control socket for "metrics" and "health" */
 
 	/* receiver to queue */
 	MSG_SUBMIT = 64, /* env; u8 where (0 inline, 1 memfd, 2 big file of
-	                    MSG_BIG_FILE); u64 length; u64 offset (of the content
-	                    in that file, 0 inline); u32 crc32c of content;
-	                    blob content (inline, else empty); blob received:
-	                    header block as received if a milter changed it,
-	                    else empty; str record: the decision record, one
-	                    line of JSON.  fd with where 1 and 2.  Content is
-	                    what is to be delivered: CRLF line ends, no dot
-	                    stuffing, our Received on top. */
+	                    MSG_BIG_FILE); u64 length; u64 offset (of the
+	                    content in that file, 0 inline); u32 crc32c of
+	                    content; blob content (inline, else empty); blob
+	                    received: header block as received if a milter
+	                    changed it, else empty; str record: the decision
+	                    record, one line of JSON.  fd with where 1 and 2.
+	                    Content is what is to be delivered: CRLF line ends,
+	                    no dot stuffing, our Received on top. */
 	MSG_BIG_FILE,    /* -: asks for an unnamed file for a large body */
 	MSG_RECORD,      /* str: decision record of mail that was not queued */
+	MSG_DISCARDED,   /* u32 recipients of mail that was answered 250 and
+	                    dropped on a milter's word: to be counted */
 	/* queue to receiver */
-	MSG_SUBMITTED,   /* u8 status (0 on stable storage, 1 disk full,
-	                    2 input/output error, 3 refused), str reason */
-	MSG_BIG_FILE_R,  /* fd, or none and str reason */
-	MSG_ACCEPTING,   /* u8 yes, str reply ("452 4.3.1 ..."): whether MAIL
-	                    may be accepted now; sent at start and on change */
+	MSG_SUBMITTED,  /* u8 status (0 on stable storage, 1 disk full,
+	                   2 input/output error, 3 refused), str reason */
+	MSG_BIG_FILE_R, /* fd, or none and str reason */
+	MSG_ACCEPTING,  /* u8 yes, str reply ("452 4.3.1 ..."): whether MAIL
+	                   may be accepted now; sent at start and on change */
 	/* receiver, queue to lookup */
-	MSG_ROUTE = 96,  /* str address (a@b, no brackets) */
-	MSG_ROUTE_R,     /* u8 status (0 ok, 1 temporary), route, str reason */
+	MSG_ROUTE = 96, /* str address (a@b, no brackets) */
+	MSG_ROUTE_R,    /* u8 status (0 ok, 1 temporary), route, str reason */
 	/* receiver to lookup */
-	MSG_CLIENT,      /* str address: who is 192.0.2.1? */
-	MSG_CLIENT_R,    /* str name (verified, else ""), str ptr (claimed),
-	                    str resolve (OK FORGED TEMP FAIL) */
+	MSG_CLIENT,   /* str address: who is 192.0.2.1? */
+	MSG_CLIENT_R, /* str name (verified, else ""), str ptr (claimed),
+	                 str resolve (OK FORGED TEMP FAIL) */
 	/* relay to lookup */
-	MSG_HOSTS,       /* str host ("example.org", "[192.0.2.1]"), u16 port */
-	MSG_HOSTS_R,     /* u8 status (0 ok, 1 temporary, 2 permanent), str
-	                    reason ("5.1.2 ..."), u32 n, n * (str name, str
-	                    numeric address, u16 preference), best first */
+	MSG_HOSTS,   /* str host ("example.org", "[192.0.2.1]"), u16 port */
+	MSG_HOSTS_R, /* u8 status (0 ok, 1 temporary, 2 permanent), str
+	                reason ("5.1.2 ..."), u32 n, n * (str name, str
+	                numeric address, u16 preference), best first */
 	/* queue to relay */
 	MSG_SEGMENT = 128, /* u64 file number; fd read-only: content of later
 	                      MSG_DELIVER frames lies in it */
@@ -71,22 +76,22 @@ enum msg_type {
 	                      with just the recipients of this hand-out */
 	MSG_CANCEL,        /* ref: give up if not yet begun */
 	/* relay to queue */
-	MSG_OUTCOME,       /* ref; u32 n, n * (u32 recipient index, u8 what
-	                      (enum outcome), str reply ("250 2.0.0 ok", or our
-	                      own reason in that form), str remote "name
-	                      [addr]"), u32 milliseconds; every recipient of
-	                      the hand-out exactly once: the hand-out is over */
+	MSG_OUTCOME, /* ref; u32 n, n * (u32 recipient index, u8 what
+	                (enum outcome), str reply ("250 2.0.0 ok", or our
+	                own reason in that form), str remote "name
+	                [addr]"), u32 milliseconds; every recipient of
+	                the hand-out exactly once: the hand-out is over */
 	/* any child or the supervisor to the queue */
-	MSG_NOTICE = 160   /* str subject, blob text: mail to postmaster */
+	MSG_NOTICE = 160 /* str subject, blob text: mail to postmaster */
 };
 
 enum { REPLY_WINDOW = 1 << 20, REPLY_MORE = REPLY_WINDOW / 2 };
 
 enum outcome {
 	OUTCOME_DONE,
-	OUTCOME_DEFER,  /* 4xx for this recipient */
-	OUTCOME_FAIL,   /* 5xx for this recipient */
-	OUTCOME_SITE    /* next hop could not be reached: the site's trouble */
+	OUTCOME_DEFER, /* 4xx for this recipient */
+	OUTCOME_FAIL,  /* 5xx for this recipient */
+	OUTCOME_SITE   /* next hop could not be reached: the site's trouble */
 };
 
 /* kinds of process, in MSG_PEER and in names ("receiver.0") */
@@ -96,6 +101,7 @@ enum proc_kind {
 	PROC_QUEUE,
 	PROC_RELAY,
 	PROC_LOOKUP,
+	PROC_WEB,
 	PROC_KINDS
 };
 
