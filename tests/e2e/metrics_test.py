@@ -220,7 +220,7 @@ def _():
         def empty():
             left = gate.ctl_json("queue", "list")
             return left == []
-        assert wait_for(empty, 60, 0.2)
+        assert wait_for(empty, 30, 0.2), gate.ctl("queue", "list").stdout
         time.sleep(0.6)
         page = gate.page()
         b = holds(page)
