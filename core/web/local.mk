@@ -7,3 +7,5 @@ noinst_LTLIBRARIES += %D%/libweb.la
 	%D%/serve.c \
 	%D%/web.c %D%/web.h
 %C%_libweb_la_LIBADD = $(EVENT_LIBS)
+man_MANS += %D%/milldam-web.8
+EXTRA_DIST += %D%/milldam-web.8
