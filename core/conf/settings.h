@@ -182,6 +182,9 @@ struct settings {
 	                           of the system */
 	size_t n_nameservers;
 	char *hosts_file;       /* "/etc/hosts" */
+	char **web_addresses; /* web { address = {"127.0.0.1:9150"} }: on
+	                         loopback; none: no web process */
+	size_t n_web_addresses;
 	struct milter_conf *milters;
 	size_t n_milters;
 	struct policy *policies;

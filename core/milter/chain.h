@@ -27,21 +27,21 @@ struct chain;  /* one per SMTP session */
 /* Session facts, for macros and CONNECT.  Borrowed: the receiver keeps them
  * current; strings are never NULL ("" is absent). */
 struct chain_facts {
-	const char *hostname;    /* j */
-	const char *listener;    /* {daemon_name} */
+	const char *hostname; /* j */
+	const char *listener; /* {daemon_name} */
 	const char *daemon_addr;
 	unsigned daemon_port;
 	const char *client_name; /* verified or "[addr]" */
 	const char *client_ptr;
 	const char *client_resolve; /* OK FORGED TEMP FAIL */
-	const char *client_addr; /* numeric, no "IPv6:" */
+	const char *client_addr;    /* numeric, no "IPv6:" */
 	unsigned client_port;
 	unsigned client_connections; /* at the moment, from that address */
 	const char *helo;
 	const char *tls_version, *cipher, *cipher_bits, *cert_subject,
 	    *cert_issuer, *verify;
 	const char *auth_type, *auth_authen, *auth_author, *auth_ssf;
-	bool early_talker;       /* {milldam_early} */
+	bool early_talker; /* {milldam_early} */
 };
 
 enum chain_verdict {
@@ -78,6 +78,9 @@ int engine_mode(struct engine *, const char *milter, enum milter_mode);
  * calls, verdicts, failures, fail-opens, latency */
 int engine_stats(struct engine *, struct buf *out)
     __attribute__((__warn_unused_result__));
+/* engine_metrics - samples for docs/metrics.md of the milters configured */
+int engine_metrics(struct engine *, struct buf *out)
+    __attribute__((__warn_unused_result__));
 /* engine_on_fail_open - called for each fail-open (alarm) */
 void engine_on_fail_open(struct engine *,
     void (*fn)(void *arg, const char *milter, const char *why), void *arg);
@@ -111,8 +114,8 @@ void chain_message(struct chain *, struct message *, struct envelope *,
 void chain_abort(struct chain *);
 /* chain_unknown - an unrecognised command line; a milter may change the reply
  * but not make it succeed */
-void chain_unknown(struct chain *, const char *line, chain_done_fn *,
-    void *arg);
+void chain_unknown(
+    struct chain *, const char *line, chain_done_fn *, void *arg);
 
 /*
  * chain_record - the milters' part of the decision record: a JSON array with

@@ -4,6 +4,7 @@
 
 #include "core/milter/breaker.h"
 #include "core/milter/chain.h"
+#include "core/milter/stats.h"
 #include "milter-sdk/base/milter.h"
 
 #include <event2/event.h>
@@ -66,6 +67,7 @@ struct estate {
 	uint64_t health_us, warm_us; /* when the next may begin */
 	uint64_t connects, reused, failures, ejections, probes, probe_failures;
 	uint64_t replays; /* to it */
+	struct stats stats;
 };
 
 /* A milter's run-time state; lives as long as the engine. */
@@ -239,7 +241,7 @@ struct link {
 	struct expect expect[LINK_EXPECT_MAX];
 	size_t n_expect;
 	unsigned progress; /* that came since the question */
-	uint64_t sent_us; /* when the wait began */
+	uint64_t sent_us;  /* when the wait began */
 
 	/* content */
 	size_t body_off;

@@ -453,6 +453,7 @@ no_answer(struct conn *c)
 	char why[80];
 	bool all = c->deadline_us != 0 && now_us() >= c->deadline_us;
 
+	stats_timeout(c);
 	(void)snprintf(why, sizeof(why), "no answer to %c: %s",
 	    l->expect[0].cmd,
 	    all ? "out of time for the message" : "out of time");
@@ -475,6 +476,7 @@ conn_on_timer(evutil_socket_t fd, short what, void *arg)
 	} else if (c->phase == CONN_READY && l != NULL && l->n_expect > 0) {
 		no_answer(c);
 	} else {
+		stats_timeout(c);
 		lost(c, "out of time");
 	}
 	if (l != NULL)

@@ -244,8 +244,7 @@ conn_new(struct engine *e, const struct milter_conf *m, struct mstate *state,
 	c->timer = event_new(e->base, -1, 0, conn_on_timer, c);
 	if (c->ev_read == NULL || c->ev_write == NULL || c->timer == NULL)
 		goto fail;
-	state->connects++;
-	c->es->connects++;
+	stats_connect(c->es);
 	return (c);
 
 fail:

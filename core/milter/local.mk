@@ -21,4 +21,5 @@ noinst_LTLIBRARIES += %D%/libmilterc.la
 	%D%/record.c \
 	%D%/replay.c \
 	%D%/stage.c \
+	%D%/stats.c %D%/stats.h \
 	%D%/tls.c

@@ -62,6 +62,7 @@ link_fail(struct link *l, bool poison, const char *fmt, ...)
 	va_end(ap);
 	if (poison && l->conn != NULL)
 		endpoint_failed(l->chain->engine, l->conf, l->conn->es);
+	stats_failure(l);
 	conn_drop(l);
 	l->failed = true;
 	l->poisoned |= poison;
@@ -69,7 +70,6 @@ link_fail(struct link *l, bool poison, const char *fmt, ...)
 	l->why = strdup(text);
 	outcome_clear(&l->now);
 	edits_clear(&l->edits);
-	l->state->failures++;
 	log_warning("%s: milter=%s: %s", c->id[0] != '\0' ? c->id : "NOQUEUE",
 	    l->conf->name, log_quote(quoted, sizeof(quoted), text));
 }
@@ -132,7 +132,7 @@ command(struct link *l, char cmd, uint32_t no, uint32_t nr,
 		return (-1);
 	if ((protocol & no) != 0)
 		return (0);
-	l->state->calls++;
+	stats_call(l, 1);
 	if (put(l) == -1)
 		return (-1);
 	if ((protocol & nr) == 0)
@@ -297,7 +297,7 @@ put_stage(struct link *l)
 	case Q_MESSAGE:
 		return (content_begin(l));
 	case Q_UNKNOWN:
-		l->state->calls++;
+		stats_call(l, 1);
 		if (put_unknown(l) == -1)
 			return (-1);
 		return ((protocol & MILTER_NR_UNKNOWN) != 0

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -80,6 +81,21 @@ child_alarm(struct child *c, const char *kind, const char *text)
 	if (pack_end(&k) == 0)
 		send_control(c, MSG_ALARM, 0, &b);
 	buf_fini(&b);
+}
+
+int
+child_ask(struct child *c)
+{
+	int sv[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
+	        sv) == -1)
+		return (-1);
+	if (chan_send(c->control, MSG_ASK, 0, NULL, 0, sv[1]) == 0)
+		return (sv[0]);
+	(void)close(sv[0]);
+	(void)close(sv[1]);
+	return (-1);
 }
 
 /* reload - parse the bundle; on a mistake (the supervisor checked it, so a

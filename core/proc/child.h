@@ -66,6 +66,11 @@ void child_reply(
 void child_alarm(struct child *, const char *kind, const char *text);
 void child_exit(struct child *, int status) __attribute__((__noreturn__));
 
-extern const struct child_ops receiver_ops, queue_ops, relay_ops, lookup_ops;
+/* child_ask - for the web process: a connection to the supervisor that answers
+ * what it may know; a socket, or -1 with errno */
+int child_ask(struct child *);
+
+extern const struct child_ops receiver_ops, queue_ops, relay_ops, lookup_ops,
+    web_ops;
 
 #endif

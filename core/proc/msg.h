@@ -31,6 +31,8 @@ enum msg_type {
 	MSG_READY,     /* -: first channels are up, work may come */
 	MSG_REPLY,     /* ref of the command; u8 last, blob text (JSON) */
 	MSG_ALARM,     /* str kind ("fail-open", "disk", "damage"), str text */
+	MSG_ASK,       /* web only; fd: a socket that serves as a connection to
+	                  the control socket for "metrics" and "health" */
 
 	/* receiver to queue */
 	MSG_SUBMIT = 64, /* env; u8 where (0 inline, 1 memfd, 2 big file of
@@ -44,6 +46,8 @@ enum msg_type {
 	                    stuffing, our Received on top. */
 	MSG_BIG_FILE,    /* -: asks for an unnamed file for a large body */
 	MSG_RECORD,      /* str: decision record of mail that was not queued */
+	MSG_DISCARDED,   /* u32 recipients of mail that was answered 250 and
+	                    dropped on a milter's word: to be counted */
 	/* queue to receiver */
 	MSG_SUBMITTED,   /* u8 status (0 on stable storage, 1 disk full,
 	                    2 input/output error, 3 refused), str reason */
@@ -96,6 +100,7 @@ enum proc_kind {
 	PROC_QUEUE,
 	PROC_RELAY,
 	PROC_LOOKUP,
+	PROC_WEB,
 	PROC_KINDS
 };
 

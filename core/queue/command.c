@@ -435,6 +435,16 @@ status(struct queue *q, uint64_t ref)
 	reply(q, ref, &b);
 }
 
+static void
+metrics(struct queue *q, uint64_t ref)
+{
+	struct buf b = BUF_INIT(64 << 10);
+
+	if (queue_metrics(q, &b) == -1)
+		queue_oom();
+	reply(q, ref, &b);
+}
+
 void
 queue_answer(struct queue *q, uint64_t ref, const char *line)
 {
@@ -446,6 +456,8 @@ queue_answer(struct queue *q, uint64_t ref, const char *line)
 	n = words(copy, w);
 	if (n == 1 && strcmp(w[0], "status") == 0)
 		status(q, ref);
+	else if (n == 1 && strcmp(w[0], "metrics") == 0)
+		metrics(q, ref);
 	else if (n == 1 &&
 	    (strcmp(w[0], "more") == 0 || strcmp(w[0], "cancel") == 0))
 		stream_flow(q, ref, w[0][0] == 'm');

@@ -6,7 +6,7 @@ noinst_LTLIBRARIES += %D%/libqueue.la
 	%D%/entry.c \
 	%D%/handout.c \
 	%D%/heap.c %D%/heap.h \
-	%D%/list.c \
+	%D%/list.c %D%/metrics.c \
 	%D%/notice.c \
 	%D%/outcome.c \
 	%D%/queue.c %D%/queue.h \

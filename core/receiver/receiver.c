@@ -170,7 +170,12 @@ receiver_command(struct child *c, uint64_t ref, const char *line)
 	static const char failed[] = "{\"error\":\"out of memory\"}";
 	struct buf b = BUF_INIT(STATUS_MAX);
 
-	if (strcmp(line, "status") != 0)
+	if (strcmp(line, "metrics") == 0) {
+		if (record_metrics(c->priv, &b) == 0)
+			child_reply(c, ref, true, b.data, b.len);
+		else
+			child_reply(c, ref, true, "", 0);
+	} else if (strcmp(line, "status") != 0)
 		child_reply(c, ref, true, unknown, sizeof(unknown) - 1);
 	else if (record_status(c->priv, &b) == -1)
 		child_reply(c, ref, true, failed, sizeof(failed) - 1);

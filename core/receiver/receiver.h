@@ -290,6 +290,10 @@ int record_make(struct session *, const char *outcome, const char *reply,
 void record_refusal(
     struct session *, const char *milter, const char *reply, const char *to);
 const char *record_relay(const struct session *, char *room, size_t n);
+/* record_discard - the queue counts what a milter has us drop */
+void record_discard(struct session *);
+int record_metrics(struct receiver *, struct buf *out)
+    __attribute__((__warn_unused_result__));
 int record_status(struct receiver *, struct buf *out)
     __attribute__((__warn_unused_result__));
 

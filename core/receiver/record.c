@@ -7,6 +7,7 @@
 #include "core/receiver/receiver.h"
 
 #include "milter-sdk/base/json.h"
+#include "milter-sdk/base/metric.h"
 #include "milter-sdk/base/pack.h"
 
 #include <stdio.h>
@@ -167,6 +168,30 @@ lost:
 	    "%s: decision record lost: outcome=%s", s->tx->env.id, outcome);
 	buf_fini(&record);
 	buf_fini(&b);
+}
+
+void
+record_discard(struct session *s)
+{
+	struct buf b = BUF_INIT(64);
+	struct packer k = { &b, false };
+
+	pack_u32(&k, (uint32_t)s->tx->env.n_rcpts);
+	if (s->r->queue == NULL || pack_end(&k) == -1 ||
+	    chan_send_buf(s->r->queue, MSG_DISCARDED, 0, &b, -1) == -1)
+		log_warning("%s: discard: not counted", s->tx->env.id);
+	buf_fini(&b);
+}
+
+int
+record_metrics(struct receiver *r, struct buf *out)
+{
+	return (metric_put(out, r->n_sessions, "milldam_sessions", NULL) |
+	    metric_put(out, r->sessions_total, "milldam_sessions_total", NULL) |
+	    metric_put(out, r->messages, "milldam_received_total", NULL) |
+	    metric_put(out, r->rejected, "milldam_refused_total", NULL) |
+	    metric_put(out, r->submitting, "milldam_submitting", NULL) |
+	    engine_metrics(r->engine, out));
 }
 
 int

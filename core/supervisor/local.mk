@@ -9,6 +9,7 @@ milldam_LDADD = \
 	core/receiver/libreceiver.la core/milter/libmilterc.la \
 	core/queue/libqueue.la core/spool/libspool.la \
 	core/relay/librelay.la core/lookup/liblookup.la \
+	core/web/libweb.la \
 	core/route/libroute.la milter-sdk/map/libmap.la \
 	core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la \
 	milter-sdk/base/libbase.la $(EVENT_LIBS) $(CAPNG_LIBS) \

@@ -34,6 +34,7 @@ static const struct {
 	{ "queue", "milldam-queue", 2 },
 	{ "relay", "milldam-relay", 3 },
 	{ "lookup", "milldam-lookup", 4 },
+	{ "web", "milldam-web", 5 },
 	{ "milter", "milldam-milter", MILTER_OFFSET },
 };
 

@@ -364,6 +364,34 @@ def map():
         write("map", seed, t)
 
 
+def http_request():
+    host = "Host: localhost\r\n"
+    get = "GET / HTTP/1.1\r\n"
+    for seed, t in {
+            "get": "GET /metrics?a HTTP/1.1\r\n" + host + "\r\n",
+            "head": "HEAD http://[::1]/readyz HTTP/1.1\r\nHost: [::1]:9\r\n\r\n",
+            "old": "GET / HTTP/1.0\r\nAccept: x\r\n\r\n", "post": "POST / HTTP/1.1\r\n",
+            "bare": "GET / HTTP/1.1\n", "cr": get + "\rX: y\r\n",
+            "version": "GET / HTTP/9.9\r\n", "target": "GET x HTTP/1.1\r\n",
+            "no-path": "GET http://a HTTP/1.1\r\n", "two": "GET /\r\n",
+            "target-8bit": b"GET /\xff HTTP/1.1\r\n",
+            "body": get + host + "Content-Length: 3\r\n\r\nabc",
+            "chunked": get + "Transfer-Encoding: x\r\n", "hosts": get + host * 2,
+            "no-host": get + "\r\n", "host-name": get + "Host: a.b\r\n",
+            "host-open": get + "Host: [::\r\n", "host-6": get + "Host: [x]\r\n",
+            "host-port": get + "Host: 127.0.0.1:x\r\n", "fold": get + host + " x\r\n",
+            "control": get + "A: \x01\r\n", "many": get + "A: b\r\n" * 70,
+            "long": "GET /" + "a" * 9000, "long-field": get + "A: " + "a" * 9000,
+            "page": "# process r.0\nmilldam_sessions 1\nmilldam_milter_calls_total"
+                    '{milter="a\\\\\\"\\n",endpoint="b"} 12\n',
+            "page-own": 'milldam_process_up{process="a"} 1\nmilldam_ready 0\n',
+            "page-bad": 'milldam_ready{a="\\x"} 1\nmilldam_ready 1.5.6\nmilldam_ready{a=b} 1\n',
+            "page-histogram": 'milldam_milter_answer_seconds_bucket{le="+Inf"} 1\n'
+                              "milldam_milter_answer_seconds_sum 0.5\n"
+                              "milldam_milter_answer_seconds_x 1\n"}.items():
+        write("http_request", seed, t)
+
+
 def smtp_command():
     x = "x" * 600
     commands = {
@@ -477,6 +505,7 @@ rewrite()
 pack()
 spool()
 conf()
+http_request()
 smtp_command()
 smtp_data()
 dns()

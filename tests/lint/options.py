@@ -22,6 +22,7 @@ SECTIONS = {
     "settings.c:queue_rows": "QUEUE",
     "settings.c:relay_rows": "RELAY",
     "settings.c:names": "ROUTE",
+    "settings.c:web_names": "WEB",
     "settings_milter.c:names": "MILTERS",
     "settings_policy.c:policy_names": "POLICIES",
     "settings_policy.c:rule_names": "POLICIES",

@@ -75,3 +75,5 @@ unit_tests += %D%/data_test %D%/receiver_test %D%/smtp_test
 %C%_lookup_test_LDADD = core/lookup/liblookup.la core/route/libroute.la milter-sdk/map/libmap.la core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la milter-sdk/base/libbase.la -lpthread
 %C%_address_test_LDADD = milters/rewrite/librewrite.la
 %C%_rules_test_LDADD = milters/rewrite/librewrite.la
+unit_tests += %D%/web_test
+%C%_web_test_LDADD = core/web/libweb.la core/proc/libproc.la core/conf/libconf.la milter-sdk/base/libbase.la

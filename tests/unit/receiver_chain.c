@@ -118,6 +118,14 @@ engine_mode(struct engine *e, const char *milter, enum milter_mode m)
 }
 
 int
+engine_metrics(struct engine *e, struct buf *out)
+{
+	(void)e;
+	(void)out;
+	return (0);
+}
+
+int
 engine_stats(struct engine *e, struct buf *out)
 {
 	(void)e;
