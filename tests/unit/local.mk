@@ -26,7 +26,8 @@ TESTS += $(unit_tests)
 %C%_queue_test_LDADD = core/queue/libqueue.la core/spool/libspool.la \
 	core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la \
 	milter-sdk/base/libbase.la
-%C%_records_test_LDADD = core/queue/libqueue.la milter-sdk/base/libbase.la
+%C%_records_test_LDADD = core/queue/libqueue.la core/smtp/libsmtp.la \
+	milter-sdk/base/libbase.la
 %C%_report_test_LDADD = core/queue/libqueue.la core/smtp/libsmtp.la \
 	milter-sdk/base/libbase.la
 %C%_schedule_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
