@@ -3,6 +3,7 @@
 #define CORE_MILTER_CHAIN_INT_H
 
 #include "core/milter/chain.h"
+#include "core/milter/recording.h"
 #include "milter-sdk/base/milter.h"
 
 #include <event2/event.h>
@@ -79,6 +80,9 @@ struct engine {
 	struct host *hosts;
 	void (*alarm)(void *, const char *, const char *);
 	void *alarm_arg;
+	void (*recording_fn)(void *, const char *, const char *, struct buf *);
+	void *recording_arg;
+	size_t recorded; /* bytes, of recordings under way */
 	unsigned n_idle; /* of all milters */
 	struct event *pool_tick;
 };
@@ -101,6 +105,7 @@ struct conn {
 	struct event *ev_read, *ev_write, *timer;
 	struct buf in, out;
 	size_t out_off;
+	size_t out_noted;     /* of out, by the recording */
 	uint64_t deadline_us; /* of the phase, or of the message; 0 none */
 	struct milter_options opts;
 	char *lists[MILTER_STAGES]; /* owned copies of opts.lists */
@@ -186,7 +191,7 @@ struct link {
 	struct expect expect[LINK_EXPECT_MAX];
 	size_t n_expect;
 	unsigned progress; /* that came since the question */
-	uint64_t sent_us; /* when the wait began */
+	uint64_t sent_us;  /* when the wait began */
 
 	/* content */
 	size_t body_off;
@@ -199,7 +204,8 @@ struct link {
 	char *quarantine; /* reason, until the verdict counts */
 
 	/* record */
-	struct stage_note *stages; /* room for LINK_STAGES_MAX, or NULL */
+	struct recording *recording; /* record = dir, or NULL */
+	struct stage_note *stages;   /* room for LINK_STAGES_MAX, or NULL */
 	size_t n_stages;
 	struct edit_note *notes; /* room for LINK_NOTES_MAX, or NULL */
 	size_t n_notes;

@@ -57,6 +57,7 @@ conn_free(struct conn *c)
 static void
 forget(struct link *l)
 {
+	recording_closed(l);
 	l->conn = NULL;
 	l->sent_connect = false;
 	l->sent_helo = 0;
@@ -70,9 +71,11 @@ forget(struct link *l)
 void
 conn_drop(struct link *l)
 {
-	if (l->conn != NULL)
-		conn_free(l->conn);
+	struct conn *c = l->conn;
+
 	forget(l);
+	if (c != NULL)
+		conn_free(c);
 }
 
 /* conn_put - done with it: into the pool, else QUIT and close */
@@ -132,6 +135,8 @@ conn_flush(struct conn *c)
 	int one = 1;
 	ssize_t n;
 
+	if (c->link != NULL && c->link->recording != NULL)
+		recording_to(c);
 	while (c->out_off < c->out.len) {
 		n = send(c->fd, c->out.data + c->out_off,
 		    c->out.len - c->out_off, MSG_NOSIGNAL);
@@ -143,7 +148,7 @@ conn_flush(struct conn *c)
 			return (-1);
 		c->out_off += (size_t)n;
 	}
-	c->out.len = c->out_off = 0;
+	c->out.len = c->out_off = c->out_noted = 0;
 	/* Without it the kernel delays its acknowledgement of the reply. */
 	if (c->inet)
 		(void)setsockopt(
@@ -291,6 +296,7 @@ conn_start(struct link *l)
 	for (; l->endpoint < l->conf->n_endpoints; l->endpoint++) {
 		text = l->conf->endpoints[l->endpoint].text;
 		if ((l->conn = conn_new(l, l->endpoint)) != NULL) {
+			recording_connected(l, false);
 			l->conn->deadline_us =
 			    now_us() + l->conf->connect_ms * 1000;
 			conn_arm(l->conn);
@@ -308,8 +314,11 @@ int
 conn_get(struct link *l)
 {
 	l->endpoint = 0;
-	if (pool_get(l))
+	recording_begin(l);
+	if (pool_get(l)) {
+		recording_connected(l, true);
 		return (0);
+	}
 	return (conn_start(l));
 }
 
@@ -323,6 +332,7 @@ try_again(struct link *l, size_t endpoint, uint64_t deadline_us)
 	if (l->conf->run == NULL || now_us() >= deadline_us ||
 	    (l->conn = conn_new(l, endpoint)) == NULL)
 		return (false);
+	recording_connected(l, false);
 	l->conn->deadline_us = deadline_us;
 	if (event_add(l->conn->timer, &tv) == 0)
 		return (true);
@@ -391,10 +401,12 @@ take_packets(struct conn *c)
 	            MILTER_PAYLOAD_MAX, &pkt)) > 0) {
 		off += (size_t)n;
 		c->heard = true;
+		recording_from(l, &pkt);
 		if (c->phase == CONN_READY) {
 			link_packet(l, &pkt);
 		} else if (negotiate_answer(c, &pkt, &why) == 0) {
 			c->phase = CONN_READY;
+			recording_options(l);
 			conn_idle(c);
 		} else {
 			link_fail(l, true, "negotiate: %s", why);

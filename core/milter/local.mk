@@ -14,4 +14,5 @@ noinst_LTLIBRARIES += %D%/libmilterc.la
 	%D%/negotiate.c \
 	%D%/pool.c \
 	%D%/record.c \
+	%D%/recording.c %D%/recording.h \
 	%D%/stage.c

@@ -9,4 +9,5 @@ noinst_LTLIBRARIES += %D%/libbase.la
 	%D%/json.c %D%/json.h \
 	%D%/log.c %D%/log.h \
 	%D%/milter.c %D%/milter.h \
-	%D%/pack.c %D%/pack.h
+	%D%/pack.c %D%/pack.h \
+	%D%/tape.c %D%/tape.h
