@@ -72,3 +72,6 @@ unit_tests += %D%/data_test %D%/receiver_test %D%/smtp_test
 %C%_lookup_test_LDADD = core/lookup/liblookup.la core/route/libroute.la milter-sdk/map/libmap.la core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la milter-sdk/base/libbase.la -lpthread
 %C%_address_test_LDADD = milters/rewrite/librewrite.la
 %C%_rules_test_LDADD = milters/rewrite/librewrite.la
+
+unit_tests += %D%/tape_test
+%C%_tape_test_LDADD = milter-sdk/mill/libmill.la milter-sdk/base/libbase.la
