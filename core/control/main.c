@@ -41,6 +41,10 @@ static const struct {
 	{ "queue delete", show_changed,
 	    "ID | all: for good, without a bounce" },
 	{ "queue flush", show_changed, "[ID | site]: try again now" },
+	{ "quarantine list", show_quarantine,
+	    "what milters had held, and why" },
+	{ "quarantine show", show_message, "ID: header and decision record" },
+	{ "quarantine delete", show_changed, "ID: for good" },
 	{ "explain", show_record,
 	    "ID | MESSAGE-ID | --from A --to B --since T: who decided what" },
 };
@@ -53,7 +57,7 @@ usage(FILE *out)
 	fprintf(out, "usage: milldamctl [-s socket] [--json] command\n\n");
 	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		fprintf(
-		    out, "  %-14s %s\n", commands[i].words, commands[i].help);
+		    out, "  %-17s %s\n", commands[i].words, commands[i].help);
 }
 
 static int
@@ -127,6 +131,8 @@ hint_for(const char *error)
 	static const char *const hints[][2] = {
 		{ "unknown id",
 		    "; \"milldamctl queue list\" tells what is queued" },
+		{ "not in quarantine",
+		    "; \"milldamctl quarantine list\" tells what is" },
 		{ "unknown command", "; \"milldamctl -h\" lists them" },
 		{ "no such milter", "; \"milldamctl status\" lists them" },
 		{ "that process does not run",

@@ -112,6 +112,37 @@ show_list(struct json_object *o)
 	return (0);
 }
 
+int
+show_quarantine(struct json_object *o)
+{
+	struct table *t;
+	size_t i, n;
+
+	if (!json_object_is_type(o, json_type_array))
+		return (1);
+	if ((n = json_object_array_length(o)) == 0) {
+		puts("The quarantine is empty.");
+		return (0);
+	}
+	t = table_new("ID|ARRIVED|>SIZE|FROM|TO|HELD BY|REASON");
+	for (i = 0; i < n; i++) {
+		struct json_object *m = json_object_array_get_idx(o, i);
+		const char *sender = str_of(m, "sender");
+
+		table_cell(t, PLAIN, "%s", str_of(m, "id"));
+		table_cell(t, PLAIN, "%s", when(num_of(m, "arrival")));
+		table_cell(t, PLAIN, "%s", size_text(num_of(m, "size")));
+		table_cell(t, PLAIN, "%s",
+		    sender[0] != '\0' ? safe(sender, ADDRESS_MAX) : "<>");
+		rcpt_cell(t, m);
+		table_cell(t, YELLOW, "%s", safe(str_of(m, "hold_by"), 32));
+		table_cell(t, DIM, "%s", safe(str_of(m, "reason"), REASON_MAX));
+	}
+	table_print(&t);
+	printf("%zu message%s\n", n, n == 1 ? "" : "s");
+	return (0);
+}
+
 static void
 line(const char *name, const char *text)
 {
@@ -154,6 +185,10 @@ show_message(struct json_object *o)
 			table_cell(t, DIM, "%s", safe(str_of(r, "reply"), 200));
 		}
 		table_print(&t);
+	}
+	if (json_object_is_type(obj_of(o, "record"), json_type_object)) {
+		putchar('\n');
+		(void)show_record(obj_of(o, "record"));
 	}
 	putchar('\n');
 	for (; *header != '\0'; header++)

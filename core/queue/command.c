@@ -21,6 +21,7 @@
 enum {
 	SLICE_ENTRIES = 500,
 	SLICE_BYTES = 128 << 10,
+	SLICE_PIECES = 8,    /* of day files: a millisecond or two */
 	PART_MAX = 32 << 20, /* one message with 10,000 recipients fits */
 	BACKLOG_MAX = 4 << 20,
 	WORDS_MAX = 12,
@@ -35,6 +36,7 @@ struct stream {
 	enum op op;
 	struct entry *at; /* the next one */
 	uint64_t changed;
+	bool caught;   /* only what a milter had held */
 	bool begun;    /* something of the answer has left */
 	size_t credit; /* bytes that may leave */
 	struct records_search search;
@@ -205,6 +207,22 @@ command_skip(struct queue *q, struct entry *e)
 			s->at = TAILQ_NEXT(e, all);
 }
 
+/* is_caught - held because a milter said so, or failed */
+static bool
+is_caught(struct queue *q, struct entry *e)
+{
+	bool was_hot = e->hot != NULL, yes;
+	const struct hot *h;
+
+	if ((e->flags & E_HELD) == 0 || (e->flags & E_UNCOMMITTED) != 0)
+		return (false);
+	h = entry_env(q, e);
+	yes = h != NULL && h->env.hold_by[0] != '\0';
+	if (!was_hot)
+		entry_drop_env(q, e);
+	return (yes);
+}
+
 /* list_slice - some more messages of an array; true when it is complete */
 static bool
 list_slice(struct queue *q, struct stream *s)
@@ -214,11 +232,13 @@ list_slice(struct queue *q, struct stream *s)
 
 	if (!s->begun && buf_add(&s->out, "[", 1) == -1)
 		queue_oom();
-	for (n = 0; n < SLICE_ENTRIES && s->out.len < SLICE_BYTES &&
-	     (e = s->at) != NULL;
+	/* Looking into envelopes may cost a read each. */
+	for (n = 0; n < (s->caught ? SLICE_ENTRIES / 10 : SLICE_ENTRIES) &&
+	     s->out.len < SLICE_BYTES && (e = s->at) != NULL;
 	     n++) {
 		s->at = TAILQ_NEXT(e, all);
-		if ((e->flags & E_UNCOMMITTED) != 0)
+		if ((e->flags & E_UNCOMMITTED) != 0 ||
+		    (s->caught && !is_caught(q, e)))
 			continue;
 		if (s->changed++ > 0 && buf_add(&s->out, ",", 1) == -1)
 			queue_oom();
@@ -267,9 +287,13 @@ static bool
 explain_slice(struct queue *q, struct stream *s)
 {
 	const char *end = "]";
+	int more = 1, n;
 
-	if (records_search_step(&q->records, &s->search, explain_line, s) ==
-	    1) {
+	for (n = 0; n < SLICE_PIECES && more == 1 && s->out.len < SLICE_BYTES;
+	     n++)
+		more = records_search_step(
+		    &q->records, &s->search, explain_line, s);
+	if (more == 1) {
 		/* Blanks tell who waits that the search goes on. */
 		if (s->out.len == 0 &&
 		    s->search.read - s->said >= SIGN_OF_LIFE) {
@@ -460,6 +484,31 @@ queue_command(struct queue *q, uint64_t ref, char **w, int n)
 	return (false);
 }
 
+/* quarantine_command - what milters had held, and nothing else */
+static bool
+quarantine_command(struct queue *q, uint64_t ref, char **w, int n)
+{
+	struct stream *s;
+	struct entry *e;
+	bool show_it = n == 3 && strcmp(w[1], "show") == 0;
+
+	if (n == 2 && strcmp(w[1], "list") == 0) {
+		if ((s = stream_new(q, ref, OP_LIST)) != NULL)
+			s->caught = true;
+		return (true);
+	}
+	if (!show_it && (n != 3 || strcmp(w[1], "delete") != 0))
+		return (false);
+	e = entry_find(q, w[2]);
+	if (e == NULL || !is_caught(q, e))
+		reply_error(q, ref, "not in quarantine", "");
+	else if (show_it)
+		show(q, ref, w[2]);
+	else
+		reply_changed(q, ref, apply(q, e, OP_DELETE));
+	return (true);
+}
+
 static void
 status(struct queue *q, uint64_t ref)
 {
@@ -486,8 +535,10 @@ queue_answer(struct queue *q, uint64_t ref, const char *line)
 		stream_flow(q, ref, w[0][0] == 'm');
 	else if (n >= 2 && n <= WORDS_MAX && strcmp(w[0], "explain") == 0)
 		explain(q, ref, w + 1, n - 1);
-	else if (n < 2 || n > WORDS_MAX || strcmp(w[0], "queue") != 0 ||
-	    !queue_command(q, ref, w, n))
+	else if (n < 2 || n > WORDS_MAX ||
+	    !((strcmp(w[0], "queue") == 0 && queue_command(q, ref, w, n)) ||
+	        (strcmp(w[0], "quarantine") == 0 &&
+	            quarantine_command(q, ref, w, n))))
 		reply_error(q, ref, "unknown command ", line);
 	free(copy);
 }

@@ -287,6 +287,7 @@ control_run(struct client *c)
 	if (n == 0)
 		client_error(c, "empty command");
 	else if (strcmp(words[0], "queue") == 0 ||
+	    strcmp(words[0], "quarantine") == 0 ||
 	    strcmp(words[0], "explain") == 0)
 		gather_stream(c, spawn_find(c->sup, PROC_QUEUE, 0), c->line);
 	else
