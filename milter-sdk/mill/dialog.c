@@ -184,7 +184,7 @@ over(struct dialog *d, char command, char reply)
 }
 
 void
-dialog_then(struct conn *c)
+dialog_then(struct conn *c, bool whole)
 {
 	struct dialog d = { .protocol = c->options.protocol };
 	size_t i;
@@ -201,6 +201,8 @@ dialog_then(struct conn *c)
 		    -1)
 			break; /* as the gateway did */
 	}
+	for (i = d.at; i < d.n_due && !whole; i++)
+		d.due[i]->then.unknown = true;
 	dialog_fini(&d);
 }
 

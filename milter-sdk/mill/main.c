@@ -26,7 +26,8 @@ usage(FILE *out)
 
 /* replay_one - a connection; how much differs, or -1 */
 static int
-replay_one(struct conn *c, const char *to, unsigned timeout_s, bool timing)
+replay_one(
+    struct conn *c, const char *to, unsigned timeout_s, bool timing, bool whole)
 {
 	struct milter_options o = { 0 };
 	char *lists[MILTER_STAGES] = { NULL };
@@ -35,7 +36,7 @@ replay_one(struct conn *c, const char *to, unsigned timeout_s, bool timing)
 	size_t i;
 	int rc;
 
-	dialog_then(c);
+	dialog_then(c, whole);
 	rc = talk(c, to, timeout_s, &o, lists, &negotiated);
 	if (rc == 0) {
 		n = differ_options(c, &o, negotiated);
@@ -59,7 +60,8 @@ replay(const char *file, const char *to, unsigned timeout_s, bool timing)
 	if (!t.whole)
 		warnx("%s: it was cut off: what is there is played", file);
 	for (i = 0; i < t.n_conns && one != -1; i++) {
-		one = replay_one(&t.conns[i], to, timeout_s, timing);
+		one = replay_one(&t.conns[i], to, timeout_s, timing,
+		    t.whole || i + 1 < t.n_conns);
 		n += one > 0 ? one : 0;
 	}
 	if (one != -1)

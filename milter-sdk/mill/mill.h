@@ -28,9 +28,10 @@ struct piece { /* an edit; several replace-body are one */
 };
 
 struct answer {
-	bool sent;  /* the command was */
-	bool due;   /* and an answer to it was */
-	char final; /* 0: none came */
+	bool sent;    /* the command was */
+	bool due;     /* and an answer to it was */
+	bool unknown; /* the recording was cut off before it */
+	char final;   /* 0: none came */
 	char *data;
 	size_t len;
 	struct piece *edits;
@@ -82,7 +83,9 @@ bool dialog_send(struct dialog *, struct packet *, uint64_t us);
 /* dialog_hear - 0, or -1: nobody asked for this, or far too much of it */
 int dialog_hear(
     struct dialog *, char code, const char *data, size_t len, uint64_t us);
-void dialog_then(struct conn *); /* fill packet.then */
+/* dialog_then - fill packet.then; in one that was cut off, what is not answered
+ * is not known */
+void dialog_then(struct conn *, bool whole);
 bool dialog_waits(const struct dialog *);
 void dialog_fini(struct dialog *);
 void answer_fini(struct answer *);

@@ -37,8 +37,8 @@ def recordings(folder, n=1, milter="*"):
     """The newest n recordings once they are whole, the oldest first."""
     def found():
         names = sorted(glob.glob(f"{folder}/*-{milter}.milrec"))
-        whole = [f for f in names
-                 if open(f, "rb").read().endswith(b"complete")]
+        whole = [f for f in names if open(f, "rb").read().endswith(
+            (b"complete", b"cut"))]
         return whole if len(whole) >= n else None
     got = wait_for(found, 10)
     assert got, os.listdir(folder)
@@ -152,7 +152,7 @@ def _():
             assert p.returncode == 0, p.stdout + p.stderr
 
 
-def fake(answers):
+def fake(answers, mail=MAIL):
     """A gateway with a scripted milter that is recorded; one message."""
     m = FakeMilter(answers)
     g = Gateway(sink.port, chain=("access", "odd"), milters='milter "odd" '
@@ -160,7 +160,7 @@ def fake(answers):
                 'timeout = { "command=2s" } }')
     with g as gate:
         c = Client(gate)
-        reply = c.send(MAIL)
+        reply = c.send(mail)
         c.say("QUIT")
         c.close()
         f, = recordings(gate.dir + "/rec", 1)
@@ -227,6 +227,19 @@ def _():
     p = play(data, {"E": slow})
     assert p.returncode == 1 and "now under 10 s" in p.stdout, p.stdout
     assert play(data, {"E": slow}, "--no-timing").returncode == 0
+
+
+@tap.test("a recording over its bound is cut, the mail is not")
+def _():
+    n = len(sink.messages)
+    big = MAIL + b"0123456789abcdef\r\n" * 600000
+    reply, data = fake({}, big)
+    assert reply.startswith("250"), reply
+    assert len(sink.wait(n + 1, 10)) == n + 1
+    assert sink.messages[-1].content.endswith(big)
+    assert 7 << 20 < len(data) <= 8 << 20 and data.endswith(b"cut")
+    p = play(data, {})
+    assert p.returncode == 0 and "cut off" in p.stderr, p.stdout + p.stderr
 
 
 @tap.test("what is no recording, and no milter, is refused")

@@ -60,7 +60,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		return (0);
 	say_take(&t);
 	for (i = 0; i < t.n_conns; i++) {
-		dialog_then(&t.conns[i]);
+		dialog_then(&t.conns[i], t.whole);
 		(void)differ(&t.conns[i], true);
 	}
 	take_free(&t);

@@ -144,7 +144,7 @@ an_answer_belongs_to_its_command(void)
 	add(TAPE_FROM, 12, "by", 2);
 	add(TAPE_FROM, 13, "a", 1);
 	T_OK(parse(&t, tape.len) == 0 && t.n_conns == 1 && !t.whole);
-	dialog_then(&t.conns[0]);
+	dialog_then(&t.conns[0], true);
 	p = t.conns[0].packets;
 	T_OK(!p[0].then.due && p[0].then.sent);
 	T_OK(p[1].then.final == 'r' && p[1].then.us == 3);
