@@ -82,6 +82,8 @@ struct milter_conf {
 	                   progress does not move it */
 	uint32_t may;                 /* may = {...}: MILTER_MAY_* it may use;
 	                   all but add-rcpt */
+	char *record;                 /* record = dir: recordings of its
+	                   sessions (docs/recording.md); NULL none */
 	bool forbidden_drop;          /* forbidden = fail|drop: what else it
 	                   asks for is its failure, or left out */
 };
@@ -113,6 +115,7 @@ struct listener {
 	char **addresses; /* "127.0.0.1:2525", "[::1]:2525" */
 	size_t n_addresses;
 	size_t policy;    /* index */
+	char *record;     /* record = dir: of all its milters; NULL none */
 };
 
 struct limits {

@@ -21,7 +21,8 @@ static const char *const library_words[] = { "other", "libmilter", "milldam",
 static const char *const names[] = { "run", "args", "settings", "user",
 	"endpoints", "library", "on-failure", "mode", "early", "timeout", "may",
 	"forbidden", "balance", "replay", "all-ejected", "eject-after",
-	"eject-time", "health-interval", "warm", "peer", "tls", NULL };
+	"eject-time", "health-interval", "warm", "peer", "tls",
+	"record", NULL };
 static const char *const balance_words[] = { "ordered", "round-robin",
 	"least-busy", NULL };
 static const char *const ejected_words[] = { "try", "fail", NULL };
@@ -35,6 +36,7 @@ milter_fini(struct milter_conf *m)
 	rd_free_list(&m->run_args, &m->n_run_args);
 	free(m->settings);
 	free(m->user);
+	free(m->record);
 	while (m->n_endpoints > 0)
 		endpoint_fini(&m->endpoints[--m->n_endpoints]);
 	free(m->endpoints);
@@ -277,6 +279,8 @@ read_milter(struct reader *r, struct conf_node *b)
 	n = conf_find(r->conf, b, "settings");
 	m->settings = rd_path(r, n, rd_string(r, b, "settings", NULL));
 	m->user = rd_string(r, b, "user", NULL);
+	n = conf_find(r->conf, b, "record");
+	m->record = rd_path(r, n, rd_string(r, b, "record", NULL));
 	m->on_failure = (enum fail_action)conf_word(
 	    r->conf, conf_find(r->conf, b, "on-failure"), fail_words, 0);
 	m->mode = (enum milter_mode)conf_word(

@@ -22,7 +22,8 @@ enum { NOT_FOUND = -1 };
 static const char *const policy_names[] = { "authorise", "chain", "rule",
 	NULL };
 static const char *const rule_names[] = { "client", "skip", NULL };
-static const char *const listener_names[] = { "address", "policy", NULL };
+static const char *const listener_names[] = { "address", "policy", "record",
+	NULL };
 
 void
 policy_fini(struct policy *p)
@@ -43,6 +44,7 @@ void
 listener_fini(struct listener *l)
 {
 	free(l->name);
+	free(l->record);
 	rd_free_list(&l->addresses, &l->n_addresses);
 }
 
@@ -269,6 +271,8 @@ read_listener(struct reader *r, struct conf_node *b)
 		                 : "a listener needs a policy%s",
 		    name != NULL ? name : "");
 	l->policy = i;
+	l->record = rd_path(r, conf_find(r->conf, b, "record"),
+	    rd_string(r, b, "record", NULL));
 	conf_unused(r->conf, b, listener_names);
 }
 

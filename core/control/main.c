@@ -41,7 +41,12 @@ static const struct {
 	{ "queue delete", show_changed,
 	    "ID | all: for good, without a bounce" },
 	{ "queue flush", show_changed, "[ID | site]: try again now" },
-	{ "explain", show_explain, "ID: who decided what, and why" },
+	{ "quarantine list", show_quarantine,
+	    "what milters had held, and why" },
+	{ "quarantine show", show_message, "ID: header and decision record" },
+	{ "quarantine delete", show_changed, "ID: for good" },
+	{ "explain", show_record,
+	    "ID | MESSAGE-ID | --from A --to B --since T: who decided what" },
 };
 
 static void
@@ -52,7 +57,7 @@ usage(FILE *out)
 	fprintf(out, "usage: milldamctl [-s socket] [--json] command\n\n");
 	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		fprintf(
-		    out, "  %-14s %s\n", commands[i].words, commands[i].help);
+		    out, "  %-17s %s\n", commands[i].words, commands[i].help);
 }
 
 static int
@@ -126,6 +131,8 @@ hint_for(const char *error)
 	static const char *const hints[][2] = {
 		{ "unknown id",
 		    "; \"milldamctl queue list\" tells what is queued" },
+		{ "not in quarantine",
+		    "; \"milldamctl quarantine list\" tells what is" },
 		{ "unknown command", "; \"milldamctl -h\" lists them" },
 		{ "no such milter", "; \"milldamctl status\" lists them" },
 		{ "that process does not run",
@@ -142,7 +149,7 @@ hint_for(const char *error)
 }
 
 /* show_error - each line of it by itself */
-static void
+void
 show_error(const char *text)
 {
 	char line[1024];
@@ -209,7 +216,7 @@ main(int argc, char **argv)
 		{ "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 } };
 	const char *path = RUNDIR "/control";
 	char line[LINE_BYTES], *text;
-	bool json = false;
+	bool json = false, explain;
 	size_t n;
 	int ch, fd, rc;
 
@@ -232,10 +239,18 @@ main(int argc, char **argv)
 		usage(stderr);
 		return (EX_USAGE);
 	}
-	compose(line, sizeof(line), argc - optind, argv + optind);
+	argc -= optind;
+	argv += optind;
+	explain = strcmp(argv[0], "explain") == 0;
+	if (explain)
+		explain_compose(line, sizeof(line), argc, argv, &json);
+	else
+		compose(line, sizeof(line), argc, argv);
 	colour_init(stdout);
 	fd = dial(path);
 	say(fd, line);
+	if (explain)
+		return (explain_answer(fd, json));
 	text = hear(fd, &n);
 	rc = show(line, text, json);
 	free(text);

@@ -450,6 +450,7 @@ chain_free(struct chain **cp)
 		struct link *l = &c->links[i];
 
 		conn_put(l);
+		recording_end(l);
 		link_reset_message(l);
 		outcome_clear(&l->now);
 		record_clear(l);

@@ -4,6 +4,7 @@
 
 #include "core/milter/breaker.h"
 #include "core/milter/chain.h"
+#include "core/milter/recording.h"
 #include "core/milter/stats.h"
 #include "milter-sdk/base/milter.h"
 
@@ -113,6 +114,9 @@ struct engine {
 	struct user *users;
 	void (*alarm)(void *, const char *, const char *);
 	void *alarm_arg;
+	void (*recording_fn)(void *, const char *, const char *, struct buf *);
+	void *recording_arg;
+	size_t recorded; /* bytes, of recordings under way */
 	unsigned n_idle; /* of all milters */
 	struct event *pool_tick;
 	struct event *probe_timer;
@@ -140,6 +144,7 @@ struct conn {
 	struct event *ev_read, *ev_write, *timer;
 	struct buf in, out;
 	size_t out_off;
+	size_t out_noted;     /* of out, by the recording */
 	uint64_t deadline_us; /* of the phase, or of the message; 0 none */
 	struct milter_options opts;
 	char *lists[MILTER_STAGES]; /* owned copies of opts.lists */
@@ -254,7 +259,8 @@ struct link {
 	char *quarantine; /* reason, until the verdict counts */
 
 	/* record */
-	struct stage_note *stages; /* room for LINK_STAGES_MAX, or NULL */
+	struct recording *recording; /* record = dir, or NULL */
+	struct stage_note *stages;   /* room for LINK_STAGES_MAX, or NULL */
 	size_t n_stages;
 	struct edit_note *notes; /* room for LINK_NOTES_MAX, or NULL */
 	size_t n_notes;

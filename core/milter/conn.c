@@ -29,6 +29,7 @@ enum {
 static void
 forget(struct link *l)
 {
+	recording_closed(l);
 	l->conn = NULL;
 	l->sent_connect = false;
 	l->sent_helo = 0;
@@ -42,9 +43,11 @@ forget(struct link *l)
 void
 conn_drop(struct link *l)
 {
-	if (l->conn != NULL)
-		conn_free(l->conn);
+	struct conn *c = l->conn;
+
 	forget(l);
+	if (c != NULL)
+		conn_free(c);
 }
 
 /* conn_put - done with it: into the pool, else QUIT and close */
@@ -110,6 +113,8 @@ conn_flush(struct conn *c)
 	int one = 1;
 	ssize_t n;
 
+	if (c->link != NULL && c->link->recording != NULL)
+		recording_to(c);
 	while (c->out_off < c->out.len) {
 		n = conn_send(
 		    c, c->out.data + c->out_off, c->out.len - c->out_off);
@@ -121,7 +126,7 @@ conn_flush(struct conn *c)
 			return (-1);
 		c->out_off += (size_t)n;
 	}
-	c->out.len = c->out_off = 0;
+	c->out.len = c->out_off = c->out_noted = 0;
 	/* Without it the kernel delays its acknowledgement of the reply. */
 	if (c->inet)
 		(void)setsockopt(
@@ -305,6 +310,8 @@ negotiated(struct conn *c, const struct milter_packet *pkt)
 		c->phase = CONN_READY;
 		if (c->link == NULL)
 			c->in.len = 0;
+		else
+			recording_options(c->link);
 		conn_idle(c);
 		endpoint_handshake(c);
 		if (c->link == NULL)
@@ -333,6 +340,8 @@ take_packets(struct conn *c)
 	            MILTER_PAYLOAD_MAX, &pkt)) > 0) {
 		off += (size_t)n;
 		c->heard = true;
+		if (l != NULL)
+			recording_from(l, &pkt);
 		if (c->phase == CONN_READY)
 			link_packet(l, &pkt);
 		else

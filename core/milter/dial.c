@@ -33,6 +33,8 @@ conn_attach(struct conn *c, struct link *l)
 	c->es->busy++;
 	l->conn = c;
 	l->conns++;
+	recording_begin(l);
+	recording_connected(l, c->phase == CONN_READY);
 }
 
 void

@@ -98,6 +98,20 @@ child_ask(struct child *c)
 	return (-1);
 }
 
+void
+child_recording(
+    struct child *c, uint64_t ref, const char *milter, const char *listener)
+{
+	struct buf b = BUF_INIT(FRAME_MAX);
+	struct packer k = { &b, false };
+
+	pack_str(&k, milter);
+	pack_str(&k, listener);
+	if (pack_end(&k) == 0)
+		send_control(c, MSG_RECORDING, ref, &b);
+	buf_fini(&b);
+}
+
 /* reload - parse the bundle; on a mistake (the supervisor checked it, so a
  * difference of versions) the old settings stay */
 static void
@@ -214,6 +228,12 @@ on_control(void *arg, struct chan *ch, struct frame *f)
 		value = unpack_blob(&u, &n);
 		if (unpack_end(&u) == 0 && c->ops->notice != NULL)
 			c->ops->notice(c, name, value, n);
+		break;
+	case MSG_RECORDING_R:
+		if (c->ops->recording != NULL)
+			c->ops->recording(c, f->ref, f->fd);
+		else if (f->fd != -1)
+			(void)close(f->fd);
 		break;
 	case MSG_REOPEN:
 		if (c->ops->reopen != NULL)

@@ -26,6 +26,7 @@ enum msg_type {
 	                  "accept" "paused", "milter.virus" "shadow"; sent at
 	                  start for all that are set, and on change */
 	MSG_REOPEN,    /* -: reopen logs */
+	MSG_RECORDING_R, /* ref of MSG_RECORDING; fd to write to, or none */
 	/* any child to the supervisor */
 	MSG_PONG = 32,
 	MSG_READY,     /* -: first channels are up, work may come */
@@ -33,6 +34,8 @@ enum msg_type {
 	MSG_ALARM,     /* str kind ("fail-open", "disk", "damage"), str text */
 	MSG_ASK,       /* web only; fd: a socket that serves as a connection to
 	                  the control socket for "metrics" and "health" */
+	MSG_RECORDING, /* ref; str milter, str listener: a receiver asks for a
+	                  file for a recording (record = dir) */
 
 	/* receiver to queue */
 	MSG_SUBMIT = 64, /* env; u8 where (0 inline, 1 memfd, 2 big file of

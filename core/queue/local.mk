@@ -10,7 +10,7 @@ noinst_LTLIBRARIES += %D%/libqueue.la
 	%D%/notice.c \
 	%D%/outcome.c \
 	%D%/queue.c %D%/queue.h \
-	%D%/records.c %D%/records.h \
+	%D%/records.c %D%/records_match.c %D%/records_search.c %D%/records.h \
 	%D%/report.c %D%/report.h \
 	%D%/schedule.c \
 	%D%/site.c \

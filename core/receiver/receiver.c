@@ -66,7 +66,7 @@ receiver_session_gone(struct receiver *r)
 {
 	static const struct timeval now = { 0, 0 };
 
-	if (r->stopping && r->n_sessions == 0)
+	if (r->stopping && r->n_sessions == 0 && r->n_recordings == 0)
 		(void)event_add(r->tick, &now);
 }
 
@@ -91,6 +91,7 @@ receiver_open(struct child *c)
 		return (-1);
 	}
 	engine_on_fail_open(r->engine, on_fail_open, r);
+	engine_on_recording(r->engine, recordings_keep, r);
 	return (0);
 }
 
@@ -210,6 +211,7 @@ const struct child_ops receiver_ops = {
 	.start = receiver_start,
 	.peer = receiver_peer,
 	.listener = receiver_listener,
+	.recording = recordings_file,
 	.reload = receiver_reload,
 	.state = receiver_state,
 	.command = receiver_command,

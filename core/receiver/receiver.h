@@ -184,6 +184,9 @@ struct receiver {
 	struct client_count *clients[CLIENT_BUCKETS];
 	uint64_t client_seed;
 	struct client_name names[NAMES_KEPT];
+	struct kept_recording *recordings; /* that wait for their files */
+	unsigned n_recordings;
+	uint64_t recording_ref;
 	unsigned n_sessions;
 	uint64_t sessions_total, messages, rejected;
 	unsigned submitting;
@@ -276,6 +279,11 @@ int store_take(struct store *, struct message *)
 int store_write(int fd, const char *, size_t, uint64_t at)
     __attribute__((__warn_unused_result__));
 int store_memory_file(void);
+
+/* recordings.c: milters' recordings into files of the supervisor */
+void recordings_keep(void *receiver, const char *milter, const char *listener,
+    struct buf *tape);
+void recordings_file(struct child *, uint64_t ref, int fd);
 
 /* submit.c: end of data to the last reply */
 void submit_message(struct session *);

@@ -15,7 +15,11 @@
 #include <string.h>
 #include <time.h>
 
-enum { RCPTS_SHOWN = 1000, CHAIN_RECORD_MAX = 128 << 10 };
+enum {
+	RCPTS_SHOWN = 1000,
+	CHAIN_RECORD_MAX = 128 << 10,
+	MESSAGE_ID_MAX = 1000 /* bytes */
+};
 
 const char *
 record_relay(const struct session *s, char *room, size_t n)
@@ -90,6 +94,26 @@ add_rcpts(struct buf *out, const struct envelope *e)
 	        : json_kv_num(out, "recipients_in_all", e->n_rcpts));
 }
 
+/* add_message_id - as the client sent it, for searches */
+static int
+add_message_id(struct buf *out, const struct message *m)
+{
+	size_t i = message_find(m, "Message-ID", 0), n;
+	const char *p;
+
+	if (i == m->n_fields)
+		return (0);
+	p = m->fields[i].value;
+	n = m->fields[i].value_len;
+	while (n > 0 && strchr(" \t\r\n", *p) != NULL)
+		p++, n--;
+	while (n > 0 && strchr(" \t\r\n", p[n - 1]) != NULL)
+		n--;
+	if (n == 0 || n > MESSAGE_ID_MAX)
+		return (0);
+	return (json_key(out, "message_id") == -1 ? -1 : json_strn(out, p, n));
+}
+
 /* add_milters - the chain's part; one too large is left out, and said so */
 static int
 add_milters(struct session *s, struct buf *out)
@@ -123,6 +147,7 @@ make(struct session *s, const char *outcome, const char *reply,
 	    json_kv_str(out, "policy", e->policy) == -1 ||
 	    json_kv_str(out, "policy_hash", e->policy_hash) == -1 ||
 	    json_kv_str(out, "sender", e->sender) == -1 ||
+	    add_message_id(out, &t->msg) == -1 ||
 	    (rcpts && add_rcpts(out, e) == -1) ||
 	    json_kv_num(out, "size", t->size) == -1 ||
 	    json_kv_str(out, "outcome", outcome) == -1 ||

@@ -357,6 +357,7 @@ control_run(struct client *c)
 	            strcmp(words[0], "health") != 0)))
 		client_error(c, "not for this process");
 	else if (strcmp(words[0], "queue") == 0 ||
+	    strcmp(words[0], "quarantine") == 0 ||
 	    strcmp(words[0], "explain") == 0)
 		gather_stream(c, spawn_find(c->sup, PROC_QUEUE, 0), c->line);
 	else

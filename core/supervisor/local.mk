@@ -3,7 +3,7 @@ sbin_PROGRAMS += milldam
 milldam_SOURCES = \
 	%D%/check.c %D%/command.c %D%/control.c %D%/control.h %D%/gather.c %D%/health.c \
 	%D%/listen.c \
-	%D%/main.c %D%/reload.c %D%/spawn.c %D%/state.c %D%/sup.h %D%/user.c
+	%D%/main.c %D%/recordings.c %D%/reload.c %D%/spawn.c %D%/state.c %D%/sup.h %D%/user.c
 milldam_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
 milldam_LDADD = \
 	core/receiver/libreceiver.la core/milter/libmilterc.la \

@@ -185,6 +185,9 @@ on_control(void *arg, struct chan *ch, struct frame *f)
 	case MSG_REPLY:
 		control_answer(p->sup, f);
 		break;
+	case MSG_RECORDING:
+		recordings_asked(p, f);
+		break;
 	case MSG_ALARM:
 		kind = unpack_str(&u);
 		text = unpack_str(&u);

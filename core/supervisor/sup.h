@@ -130,6 +130,12 @@ void state_free(struct sup *);
 int state_set(struct sup *, const char *name, const char *value);
 void state_send_all(struct sup *, struct process *);
 
+/* recordings.c - files for what milters and listeners record */
+/* recordings_prepare - make the directories; as root, before the change of
+ * user */
+int recordings_prepare(const struct settings *, bool root, uid_t, gid_t);
+void recordings_asked(struct process *, struct frame *);
+
 /* control.c */
 int control_open(struct sup *);
 void control_answer(struct sup *, struct frame *); /* MSG_REPLY */

@@ -10,4 +10,5 @@ noinst_LTLIBRARIES += %D%/libbase.la
 	%D%/log.c %D%/log.h \
 	%D%/metric.c %D%/metric.h \
 	%D%/milter.c %D%/milter.h \
-	%D%/pack.c %D%/pack.h
+	%D%/pack.c %D%/pack.h \
+	%D%/tape.c %D%/tape.h

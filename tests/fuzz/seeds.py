@@ -57,6 +57,33 @@ def frame(kind, payload, flags=0):
     return struct.pack("<IHHQ", len(payload), kind, flags, 7) + payload
 
 
+def entry(kind, us, data=b""):
+    return kind + struct.pack(">IQ", len(data), us) + data
+
+
+def tape():
+    head = b"milldam recording 1\n"
+    options = struct.pack(">III", 6, 0x1ff, 0)
+    session = (entry(b"F", 0, b"milter\0virus\0") + entry(b"C", 1, b"new") +
+               entry(b">", 2, b"O" + options) + entry(b"<", 3, b"O" + options) +
+               entry(b"O", 3, options))
+    talk = b"".join(
+        entry(k, i + 4, d) for i, (k, d) in enumerate([
+            (b">", b"M<a@b>\0"), (b"<", b"c"), (b">", b"R<c@d>\0"),
+            (b"<", b"y550 no\0"), (b">", b"LSubject\0x\0"), (b"<", b"s"),
+            (b">", b"Bx"), (b"<", b"c"), (b">", b"E"), (b"<", b"hA\0b\0"),
+            (b"<", b"bxx"), (b"<", b"byy"), (b"<", b"p"), (b"<", b"a"),
+            (b">", b"Q")]))
+    end = entry(b"X", 99) + entry(b"E", 99, b"complete")
+    write("tape", "empty", head + entry(b"E", 0, b"cut"))
+    write("tape", "session", head + session + talk + end)
+    write("tape", "twice", head + session + talk + entry(b"X", 50) +
+          entry(b"C", 51, b"pooled") + entry(b"O", 52, options) +
+          entry(b">", 53, b"K") + end)
+    write("tape", "no-end", head + session + talk)
+    write("tape", "back-in-time", head + entry(b"C", 9) + entry(b"X", 3))
+
+
 def pack():
     for name, e in ("one", ONE), ("full", FULL), ("many", MANY), \
             ("no-rcpt", envelope()):
@@ -512,3 +539,4 @@ dns()
 reply()
 route_seeds()
 map()
+tape()

@@ -142,7 +142,7 @@ def flags(page):
         known |= set(re.findall(r"[A-Za-z]", letters))
     if not known:
         return None
-    known |= set("-" + n for n in re.findall(r'\{ "([a-z-]+)", (?:0|no_arg|req)',
+    known |= set("-" + n for n in re.findall(r'\{ "([a-z-]+)", (?:[012]|no_arg|req)',
                                              text))
     told = set()
     for words in re.findall(r"\bFl (-?[A-Za-z][a-z-]*(?: , -?[A-Za-z][a-z-]*)*)",

@@ -27,7 +27,8 @@ TESTS += $(unit_tests)
 %C%_queue_test_LDADD = core/queue/libqueue.la core/spool/libspool.la \
 	core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la \
 	milter-sdk/base/libbase.la
-%C%_records_test_LDADD = core/queue/libqueue.la milter-sdk/base/libbase.la
+%C%_records_test_LDADD = core/queue/libqueue.la core/smtp/libsmtp.la \
+	milter-sdk/base/libbase.la
 %C%_report_test_LDADD = core/queue/libqueue.la core/smtp/libsmtp.la \
 	milter-sdk/base/libbase.la
 %C%_schedule_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
@@ -77,3 +78,6 @@ unit_tests += %D%/data_test %D%/receiver_test %D%/smtp_test
 %C%_rules_test_LDADD = milters/rewrite/librewrite.la
 unit_tests += %D%/web_test
 %C%_web_test_LDADD = core/web/libweb.la core/proc/libproc.la core/conf/libconf.la milter-sdk/base/libbase.la
+
+unit_tests += %D%/tape_test
+%C%_tape_test_LDADD = milter-sdk/mill/libmill.la milter-sdk/base/libbase.la

@@ -141,6 +141,15 @@ engine_on_fail_open(struct engine *e,
 	(void)arg;
 }
 
+void
+engine_on_recording(struct engine *e,
+    void (*fn)(void *, const char *, const char *, struct buf *), void *arg)
+{
+	(void)e;
+	(void)fn;
+	(void)arg;
+}
+
 struct chain *
 chain_new(struct engine *e, struct settings *s, size_t policy,
     const struct chain_facts *f)
