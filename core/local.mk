@@ -2,6 +2,7 @@
 core_libs =
 
 include core/proc/local.mk
+include core/policy/local.mk
 include core/conf/local.mk
 include core/smtp/local.mk
 include core/milter/local.mk

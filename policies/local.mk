@@ -2,8 +2,13 @@
 policydir = $(sysconfdir)/milldam
 filterdir = $(policydir)/filters
 locald = local.d
-policy_files = %D%/external-relay.policy %D%/milldam.conf
-filter_files = %D%/filters/access.conf %D%/filters/rewrite.conf \
+policy_files = %D%/backup-mx.policy %D%/external-relay.policy \
+	%D%/internal-relay.policy %D%/lists-host.policy %D%/milldam.conf \
+	%D%/null-client.policy %D%/submission.policy
+filter_files = %D%/filters/access-backup.conf \
+	%D%/filters/access-internal.conf %D%/filters/access-lists.conf \
+	%D%/filters/access-local.conf %D%/filters/access-submission.conf \
+	%D%/filters/access.conf %D%/filters/rewrite.conf \
 	%D%/filters/virus.conf
 man_MANS += %D%/milldam.conf.5
 EXTRA_DIST += $(policy_files) $(filter_files) %D%/local.d/README \
@@ -20,9 +25,9 @@ install-data-local:
 	done
 
 uninstall-local:
-	cd '$(DESTDIR)$(policydir)' && \
-	    rm -f external-relay.policy milldam.conf filters/access.conf \
-	    filters/rewrite.conf filters/virus.conf local.d/README \
-	    milldam.conf.new external-relay.policy.new filters/*.new
+	@for f in $(policy_files) $(filter_files) policies/local.d/README; do \
+		to='$(DESTDIR)$(policydir)/'$${f#policies/}; \
+		rm -f "$$to" "$$to.new"; \
+	done
 	-rmdir '$(DESTDIR)$(filterdir)' '$(DESTDIR)$(policydir)/local.d' \
 	    '$(DESTDIR)$(policydir)'

@@ -81,3 +81,10 @@ rd_path(struct reader *r, const struct conf_node *n, char *path)
 	free(path);
 	return (full);
 }
+
+bool
+rd_is_table(const char *s)
+{
+	return (strncmp(s, "text:/", 6) == 0 || strncmp(s, "hash:/", 6) == 0 ||
+	    strncmp(s, "btree:/", 7) == 0);
+}

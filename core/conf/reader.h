@@ -29,6 +29,9 @@ void *rd_grow(struct reader *, void *array, size_t *n, size_t size);
  * takes and returns a malloc'd string */
 char *rd_path(struct reader *, const struct conf_node *, char *);
 
+/* rd_is_table - "text:/path", "hash:/path", "btree:/path" */
+bool rd_is_table(const char *);
+
 void read_milters(struct reader *);
 void read_policies(struct reader *);
 void read_listeners(struct reader *);

@@ -140,8 +140,7 @@ read_numbers(
 static void
 check_table(struct reader *r, struct conf_node *n, const char *s)
 {
-	if (s != NULL && strncmp(s, "text:/", 6) != 0 &&
-	    strncmp(s, "hash:/", 6) != 0 && strncmp(s, "btree:/", 7) != 0)
+	if (s != NULL && !rd_is_table(s))
 		conf_error(r->conf, n,
 		    "%s: %s is not text:, hash: or btree: and a full path",
 		    n->name, s);
@@ -281,22 +280,11 @@ read_top(struct reader *r)
 static void
 keep_files(struct reader *r)
 {
-	struct conf_node *b, *k;
-	size_t p = 0, n;
-
+	/* Rules' places point to the names of files, which are kept. */
 	r->s->files = r->conf->files;
 	r->s->n_files = r->conf->n_files;
 	r->conf->files = NULL;
 	r->conf->n_files = 0;
-	/* A rule's place points to the name of its file, which is kept. */
-	for (b = r->conf->nodes; b != NULL; b = b->next) {
-		if (!b->is_block || strcmp(b->name, "policy") != 0)
-			continue;
-		for (n = 0, k = b->children; k != NULL; k = k->next)
-			if (k->is_block && strcmp(k->name, "rule") == 0)
-				r->s->policies[p].rules[n++].file = k->file;
-		p++;
-	}
 }
 
 /* finish - type the tree; NULL when there is a mistake */

@@ -20,8 +20,8 @@ static const char *const library_words[] = { "other", "libmilter", "milldam",
 	NULL };
 static const char *const names[] = { "run", "args", "settings", "user",
 	"endpoints", "library", "on-failure", "mode", "early", "timeout", "may",
-	"forbidden", "balance", "replay", "all-ejected", "eject-after",
-	"eject-time", "health-interval", "warm", "peer", "tls",
+	"forbidden", "content", "balance", "replay", "all-ejected",
+	"eject-after", "eject-time", "health-interval", "warm", "peer", "tls",
 	"record", NULL };
 static const char *const balance_words[] = { "ordered", "round-robin",
 	"least-busy", NULL };
@@ -288,6 +288,8 @@ read_milter(struct reader *r, struct conf_node *b)
 	m->reuse = conf_word(r->conf, conf_find(r->conf, b, "library"),
 	               library_words, 0) != 0;
 	m->early = conf_bool(r->conf, conf_find(r->conf, b, "early"), false);
+	m->content =
+	    conf_bool(r->conf, conf_find(r->conf, b, "content"), false);
 	m->forbidden_drop =
 	    conf_word(r->conf, conf_find(r->conf, b, "forbidden"),
 	        forbidden_words, 0) == 1;

@@ -10,6 +10,8 @@
 
 #include "core/conf/endpoint.h"
 #include "core/conf/reader.h"
+#include "core/conf/rule.h"
+#include "core/policy/policy.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,11 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NOT_FOUND = -1 };
-
-static const char *const policy_names[] = { "authorise", "chain", "rule",
-	NULL };
-static const char *const rule_names[] = { "client", "skip", NULL };
+static const char *const policy_names[] = { "authorise", "chain", "match",
+	"rule", NULL };
+static const char *const match_words[] = { "all", "first", NULL };
 static const char *const listener_names[] = { "address", "policy", "record",
 	NULL };
 
@@ -32,11 +32,9 @@ policy_fini(struct policy *p)
 
 	free(p->name);
 	free(p->chain);
-	for (i = 0; i < p->n_rules; i++) {
-		free(p->rules[i].title);
-		free(p->rules[i].skip);
-		cidr_list_fini(&p->rules[i].client);
-	}
+	free(p->reach);
+	for (i = 0; i < p->n_rules; i++)
+		rule_fini(&p->rules[i]);
 	free(p->rules);
 }
 
@@ -48,13 +46,14 @@ listener_fini(struct listener *l)
 	rd_free_list(&l->addresses, &l->n_addresses);
 }
 
-static long
-find_milter(const struct settings *s, const char *name)
+long
+find_milter(const struct settings *s, const char *name, size_t len)
 {
 	size_t i;
 
 	for (i = 0; i < s->n_milters; i++)
-		if (strcmp(s->milters[i].name, name) == 0)
+		if (strlen(s->milters[i].name) == len &&
+		    memcmp(s->milters[i].name, name, len) == 0)
 			return ((long)i);
 	return (NOT_FOUND);
 }
@@ -67,7 +66,8 @@ milter_list(struct reader *r, struct conf_node *n, size_t **list, size_t *count)
 	long m;
 
 	for (i = 0; n != NULL && i < n->n_values; i++) {
-		if ((m = find_milter(r->s, n->values[i])) == NOT_FOUND) {
+		m = find_milter(r->s, n->values[i], strlen(n->values[i]));
+		if (m == NOT_FOUND) {
 			conf_error(r->conf, n, "%s: there is no milter \"%s\"",
 			    n->name, n->values[i]);
 			continue;
@@ -84,36 +84,6 @@ milter_list(struct reader *r, struct conf_node *n, size_t **list, size_t *count)
 }
 
 static void
-read_rule(struct reader *r, struct conf_node *b, struct policy *p)
-{
-	struct rule *rule;
-	struct conf_node *n;
-	size_t i;
-
-	b->used = true;
-	if ((rule = rd_grow(r, &p->rules, &p->n_rules, sizeof(*rule))) == NULL)
-		return;
-	rule->title = rd_copy(r, b->title != NULL ? b->title : "");
-	rule->line = b->line;
-	n = conf_find(r->conf, b, "client");
-	rule->has_client = n != NULL;
-	for (i = 0; n != NULL && i < n->n_values; i++)
-		if (cidr_list_add(&rule->client, n->values[i]) == -1)
-			conf_error(r->conf, n, "client: %s is no network",
-			    n->values[i]);
-	n = conf_find(r->conf, b, "skip");
-	milter_list(r, n, &rule->skip, &rule->n_skip);
-	for (i = 0; i < rule->n_skip; i++)
-		if (p->has_authoriser && rule->skip[i] == p->authoriser)
-			conf_error(r->conf, n,
-			    "a rule may not skip the authoriser \"%s\"",
-			    r->s->milters[p->authoriser].name);
-	if (b->title == NULL)
-		conf_error(r->conf, b, "a rule needs a title");
-	conf_unused(r->conf, b, rule_names);
-}
-
-static void
 read_authoriser(struct reader *r, struct conf_node *b, struct policy *p)
 {
 	struct conf_node *n = conf_find(r->conf, b, "authorise");
@@ -123,7 +93,7 @@ read_authoriser(struct reader *r, struct conf_node *b, struct policy *p)
 
 	if (name == NULL)
 		return; /* legal: every recipient is refused */
-	if ((i = find_milter(r->s, name)) == NOT_FOUND) {
+	if ((i = find_milter(r->s, name, strlen(name))) == NOT_FOUND) {
 		conf_error(
 		    r->conf, n, "authorise: there is no milter \"%s\"", name);
 		return;
@@ -177,13 +147,55 @@ hash_tree(uint64_t h, const struct conf_node *n)
 	return (h);
 }
 
+/* set_reach - all milters that a session of this policy may be shown to */
+static void
+set_reach(struct reader *r, struct policy *p)
+{
+	size_t i, k, *item;
+
+	for (i = 0; i < p->n_chain; i++)
+		if ((item = rd_grow(
+		         r, &p->reach, &p->n_reach, sizeof(*item))) != NULL)
+			*item = p->chain[i];
+	for (i = 0; i < p->n_rules; i++)
+		for (k = 0; k < p->rules[i].n_changes; k++) {
+			const struct change *c = &p->rules[i].changes[k];
+
+			if ((c->kind != CHANGE_CHAIN &&
+			        c->kind != CHANGE_ADD) ||
+			    policy_reaches(p, c->milter))
+				continue;
+			item =
+			    rd_grow(r, &p->reach, &p->n_reach, sizeof(*item));
+			if (item != NULL)
+				*item = c->milter;
+		}
+}
+
+/* set_hash - of the policy's text and that of the milters it may ask */
+static void
+set_hash(struct reader *r, const struct conf_node *b, struct policy *p)
+{
+	uint64_t h = hash_tree(0xcbf29ce484222325ull, b->children);
+	const struct conf_node *k;
+	size_t i;
+
+	for (i = 0; i < p->n_reach; i++)
+		for (k = r->conf->nodes; k != NULL; k = k->next)
+			if (k->is_block && strcmp(k->name, "milter") == 0 &&
+			    k->title != NULL &&
+			    strcmp(k->title, r->s->milters[p->reach[i]].name) ==
+			        0)
+				h = hash_tree(h, k->children);
+	(void)snprintf(
+	    p->hash, sizeof(p->hash), "%016llx", (unsigned long long)h);
+}
+
 static void
 read_policy(struct reader *r, struct conf_node *b)
 {
-	struct conf_node *k;
+	struct conf_node *k, *n;
 	struct policy *p;
-	uint64_t h;
-	size_t i;
 
 	b->used = true;
 	p = rd_grow(r, &r->s->policies, &r->s->n_policies, sizeof(*p));
@@ -192,23 +204,21 @@ read_policy(struct reader *r, struct conf_node *b)
 	p->name = rd_copy(r, b->title != NULL ? b->title : "");
 	if (b->title == NULL)
 		conf_error(r->conf, b, "a policy needs a title");
+	n = conf_find(r->conf, b, "chain");
+	p->file = n != NULL ? n->file : b->file;
+	p->line = n != NULL ? n->line : b->line;
 	read_authoriser(r, b, p);
-	milter_list(r, conf_find(r->conf, b, "chain"), &p->chain, &p->n_chain);
+	milter_list(r, n, &p->chain, &p->n_chain);
 	if (p->has_authoriser)
 		authoriser_first(r, p);
+	p->first = conf_word(r->conf, conf_find(r->conf, b, "match"),
+	               match_words, 0) == 1;
 	for (k = b->children; k != NULL; k = k->next)
 		if (k->is_block && strcmp(k->name, "rule") == 0)
 			read_rule(r, k, p);
-	h = hash_tree(0xcbf29ce484222325ull, b->children);
-	for (i = 0; i < p->n_chain; i++)
-		for (k = r->conf->nodes; k != NULL; k = k->next)
-			if (k->is_block && strcmp(k->name, "milter") == 0 &&
-			    k->title != NULL &&
-			    strcmp(k->title, r->s->milters[p->chain[i]].name) ==
-			        0)
-				h = hash_tree(h, k->children);
-	(void)snprintf(
-	    p->hash, sizeof(p->hash), "%016llx", (unsigned long long)h);
+	set_reach(r, p);
+	check_changes(r, p);
+	set_hash(r, b, p);
 	conf_unused(r->conf, b, policy_names);
 }
 

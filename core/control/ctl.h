@@ -55,5 +55,7 @@ void show_error(const char *);
  * ends the program); then its answer is printed as it comes: exit status */
 void explain_compose(char *room, size_t n, int argc, char **argv, bool *json);
 int explain_answer(int fd, bool json);
+/* policy.c - argv[0] is "policy"; asks no gateway */
+int policy_command(int argc, char **argv, bool json);
 
 #endif

@@ -58,6 +58,9 @@ usage(FILE *out)
 	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		fprintf(
 		    out, "  %-17s %s\n", commands[i].words, commands[i].help);
+	fprintf(out, "  %-17s %s\n  %-17s %s\n", "policy show",
+	    "[-f file] [policy]: as it is after all files", "policy test",
+	    "--client address ...: the chain for each recipient");
 }
 
 static int
@@ -241,12 +244,14 @@ main(int argc, char **argv)
 	}
 	argc -= optind;
 	argv += optind;
+	colour_init(stdout);
+	if (strcmp(argv[0], "policy") == 0)
+		return (policy_command(argc, argv, json));
 	explain = strcmp(argv[0], "explain") == 0;
 	if (explain)
 		explain_compose(line, sizeof(line), argc, argv, &json);
 	else
 		compose(line, sizeof(line), argc, argv);
-	colour_init(stdout);
 	fd = dial(path);
 	say(fd, line);
 	if (explain)

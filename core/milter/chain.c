@@ -50,7 +50,7 @@ answer(struct chain *c, enum outcome_kind kind, const char *reply,
 static bool
 authorised(const struct chain *c)
 {
-	const struct link *l = c->n_links > 0 ? &c->links[0] : NULL;
+	const struct link *l = c->n_links > 0 ? c->links[0] : NULL;
 
 	if (l == NULL || !l->authoriser || l->skipped || l->failed ||
 	    l->mode != MODE_ENFORCE || c->refused != NULL)
@@ -161,8 +161,8 @@ side_by_side(struct chain *c)
 {
 	size_t i;
 
-	for (i = c->at; i + 1 < c->n_links && !link_may_edit(&c->links[i]); i++)
-		(void)link_ask(&c->links[i + 1]);
+	for (i = c->at; i + 1 < c->n_links && !link_may_edit(c->links[i]); i++)
+		(void)link_ask(c->links[i + 1]);
 }
 
 /* step - go on with the question as far as it goes */
@@ -176,7 +176,7 @@ step(struct chain *c)
 			answer(c, OUT_CONTINUE, "", NULL);
 			break;
 		}
-		l = &c->links[c->at];
+		l = c->links[c->at];
 		if (link_ask(l) == 1) {
 			if (c->q == Q_MESSAGE)
 				side_by_side(c);
@@ -195,7 +195,7 @@ end_message(struct chain *c)
 	size_t i;
 
 	for (i = 0; i < c->n_links; i++)
-		link_abort(&c->links[i]);
+		link_abort(c->links[i]);
 	replay_clear(c);
 	c->in_message = false;
 	c->n_rcpts = 0;
@@ -273,7 +273,7 @@ chain_wake(struct link *l)
 	struct chain *c = l->chain;
 
 	if (c->q != Q_NONE && !c->answered && c->at < c->n_links) {
-		if (&c->links[c->at] == l)
+		if (c->links[c->at] == l)
 			step(c);
 		else if (c->q == Q_MESSAGE && (l->asked || l->replays > 0))
 			(void)link_ask(l); /* its body goes on meanwhile */
@@ -304,8 +304,8 @@ question_ms(const struct chain *c)
 	if (c->settings->limits.chain_ms > 0)
 		return (c->settings->limits.chain_ms);
 	for (i = 0; i < c->n_links; i++)
-		if (c->links[i].conf->message_ms > ms)
-			ms = c->links[i].conf->message_ms;
+		if (c->links[i]->conf->message_ms > ms)
+			ms = c->links[i]->conf->message_ms;
 	return (ms);
 }
 
@@ -323,9 +323,9 @@ begin(struct chain *c, enum question q, chain_done_fn *done, void *arg)
 	c->answered = false;
 	c->by_us = now_us() + question_ms(c) * 1000;
 	for (i = 0; i < c->n_links; i++) {
-		c->links[i].asked = c->links[i].rcpt_skip = false;
-		c->links[i].by_us = 0;
-		outcome_clear(&c->links[i].now);
+		c->links[i]->asked = c->links[i]->rcpt_skip = false;
+		c->links[i]->by_us = 0;
+		outcome_clear(&c->links[i]->now);
 	}
 	if (c->session.kind != OUT_NONE)
 		answer(c, c->session.kind, outcome_text(&c->session, false),
@@ -352,48 +352,87 @@ refuse(struct chain *c, enum question q, enum outcome_kind kind,
 	event_active(c->defer, EV_TIMEOUT, 0);
 }
 
-static bool
-skipped_by_rule(
-    const struct policy *p, size_t milter, const struct chain_facts *f)
-{
-	uint8_t addr[16];
-	bool known = cidr_parse_addr(f->client_addr, addr) == 0;
-	size_t i, k;
-
-	for (i = 0; i < p->n_rules; i++) {
-		const struct rule *r = &p->rules[i];
-
-		if (r->has_client &&
-		    !(known && cidr_list_has(&r->client, addr)))
-			continue;
-		for (k = 0; k < r->n_skip; k++)
-			if (r->skip[k] == milter)
-				return (true);
-	}
-	return (false);
-}
-
-/* link_init - one milter of the session; false: no state for its name */
+/* link_init - one milter that the session may be shown to; false: no state for
+ * its name */
 static bool
 link_init(struct chain *c, struct link *l, size_t milter)
 {
-	const struct policy *p = c->policy;
+	const struct policy *p = &c->settings->policies[c->policy];
 
 	l->chain = c;
-	l->conf = &c->settings->milters[milter];
+	l->shared = &c->settings->milters[milter];
+	l->own = *l->shared;
+	l->conf = &l->own;
 	l->state = engine_state(c->engine, l->conf->name);
 	if (l->state == NULL)
 		return (false);
 	l->authoriser = p->has_authoriser && p->authoriser == milter;
-	l->mode = engine_effective(l->state, l->conf);
 	/* Draining: sessions that run go on, this one begins without. */
-	l->skipped = l->mode == MODE_DRAIN ||
-	    (!l->authoriser && skipped_by_rule(p, milter, c->facts));
-	if (!l->skipped && l->mode != MODE_OFF)
-		l->state->sessions++;
-	c->keep |=
-	    !l->skipped && l->conf->n_endpoints > 1 && !l->conf->no_replay;
+	l->mode = engine_effective(l->state, l->conf);
+	l->drained = l->mode == MODE_DRAIN;
 	return (true);
+}
+
+/* link_set - as the policy wants it; a run-time switch goes over that */
+static void
+link_set(struct link *l, const struct policy_step *step)
+{
+	enum milter_mode mode;
+
+	l->own = *l->shared;
+	l->own.mode = step->mode;
+	l->own.on_failure = step->on_failure;
+	l->own.connect_ms = step->connect_ms;
+	l->own.command_ms = step->command_ms;
+	l->own.message_ms = step->message_ms;
+	l->skipped = l->drained || step->skipped;
+	l->by = step->skipped ? step->skip : step->in;
+	mode = engine_effective(l->state, l->conf);
+	if (mode != MODE_DRAIN)
+		l->mode = mode;
+	if (!l->counted && !l->skipped && l->mode != MODE_OFF) {
+		l->counted = true;
+		l->state->sessions++;
+	}
+	l->chain->keep |=
+	    !l->skipped && l->conf->n_endpoints > 1 && !l->conf->no_replay;
+}
+
+/*
+ * choose - the chain that the policy picks by what is known of the session so
+ * far, and at MAIL of the sender.  -1 with errno: nothing has changed.
+ */
+static int
+choose(struct chain *c, uint32_t known)
+{
+	const struct chain_facts *s = c->facts;
+	const struct policy *p = &c->settings->policies[c->policy];
+	const struct policy_facts f = {
+		.known = known,
+		.listener = s->listener,
+		.client_addr = s->client_addr,
+		.client_name = s->client_name,
+		.helo = s->helo,
+		.tls_version = s->tls_version,
+		.tls_verified = strcmp(s->verify, "OK") == 0,
+		.login = s->auth_authen,
+		.sender = c->sender,
+		.week_minute = policy_week_minute(time(NULL)),
+	};
+	struct policy_chain chain;
+	size_t i, k;
+
+	if (policy_decide(c->settings, c->policy, &f, &chain) == -1)
+		return (-1);
+	for (i = 0; i < chain.n_steps; i++) {
+		for (k = 0; p->reach[k] != chain.steps[i].milter; k++)
+			;
+		link_set(&c->all[k], &chain.steps[i]);
+		c->links[i] = &c->all[k];
+	}
+	c->n_links = chain.n_steps;
+	policy_chain_fini(&chain);
+	return (0);
 }
 
 struct chain *
@@ -407,16 +446,18 @@ chain_new(struct engine *e, struct settings *s, size_t policy,
 		return (NULL);
 	c->engine = e;
 	c->settings = settings_ref(s);
-	c->policy = p;
+	c->policy = policy;
 	c->facts = facts;
 	c->defer = event_new(e->base, -1, 0, on_defer, c);
-	if (p->n_chain > 0)
-		c->links = calloc(p->n_chain, sizeof(*c->links));
-	if (c->defer == NULL || (p->n_chain > 0 && c->links == NULL))
+	c->all = calloc(p->n_reach + 1, sizeof(*c->all));
+	c->links = calloc(p->n_reach + 1, sizeof(*c->links));
+	if (c->defer == NULL || c->all == NULL || c->links == NULL)
 		goto fail;
-	for (; c->n_links < p->n_chain; c->n_links++)
-		if (!link_init(c, &c->links[c->n_links], p->chain[c->n_links]))
+	for (; c->n_all < p->n_reach; c->n_all++)
+		if (!link_init(c, &c->all[c->n_all], p->reach[c->n_all]))
 			goto fail;
+	if (choose(c, POLICY_AT_CONNECT) == -1)
+		goto fail;
 	return (c);
 
 fail:
@@ -446,8 +487,8 @@ chain_free(struct chain **cp)
 		return;
 	*cp = NULL;
 	c->q = Q_NONE;
-	for (i = 0; i < c->n_links; i++) {
-		struct link *l = &c->links[i];
+	for (i = 0; i < c->n_all; i++) {
+		struct link *l = &c->all[i];
 
 		conn_put(l);
 		recording_end(l);
@@ -458,6 +499,7 @@ chain_free(struct chain **cp)
 		free(l->fault);
 		free(l->heard);
 	}
+	free(c->all);
 	free(c->links);
 	free_mail(c);
 	outcome_clear(&c->session);
@@ -505,17 +547,13 @@ keep_mail(
 	return (0);
 }
 
-/* renew - a link before a new message: run-time switches, the record */
+/* renew - a link before a new message */
 static void
 renew(struct chain *c, struct link *l)
 {
-	enum milter_mode mode = engine_effective(l->state, l->conf);
-
 	if (c->message_seen)
 		record_clear(l);
 	link_reset_message(l);
-	if (mode != MODE_DRAIN)
-		l->mode = mode;
 	if (l->mode == MODE_OFF)
 		conn_put(l);
 }
@@ -528,13 +566,14 @@ chain_mail(struct chain *c, const char *id, const char *sender,
 
 	end_message(c);
 	(void)snprintf(c->id, sizeof(c->id), "%s", id);
-	for (i = 0; i < c->n_links; i++)
-		renew(c, &c->links[i]);
-	c->message_seen = true;
-	if (keep_mail(c, sender, args, n_args) == -1) {
+	if (keep_mail(c, sender, args, n_args) == -1 ||
+	    choose(c, POLICY_AT_MAIL) == -1) {
 		refuse(c, Q_MAIL, OUT_TEMPFAIL, NO_MEMORY, done, arg);
 		return;
 	}
+	for (i = 0; i < c->n_all; i++)
+		renew(c, &c->all[i]);
+	c->message_seen = true;
 	c->in_message = true;
 	begin(c, Q_MAIL, done, arg);
 }

@@ -6,6 +6,7 @@
 #include "core/milter/chain.h"
 #include "core/milter/recording.h"
 #include "core/milter/stats.h"
+#include "core/policy/policy.h"
 #include "milter-sdk/base/milter.h"
 
 #include <event2/event.h>
@@ -198,10 +199,16 @@ struct outcome {
 
 struct link {
 	struct chain *chain;
-	const struct milter_conf *conf;
+	const struct milter_conf *conf; /* &own */
+	const struct milter_conf *shared; /* the settings' */
+	struct milter_conf own; /* the milter's, with what rules changed; its
+	                           strings belong to the settings */
 	struct mstate *state;
 	enum milter_mode mode;
-	bool skipped; /* by a rule, or draining when we began */
+	bool skipped;        /* by a rule, or draining when we began */
+	bool drained;        /* the latter */
+	bool counted;        /* in state->sessions */
+	struct policy_by by; /* who had it skipped, or put into the chain */
 	bool authoriser;
 	struct conn *conn;
 	unsigned conns;  /* so many before it */
@@ -303,9 +310,11 @@ struct view {
 struct chain {
 	struct engine *engine;
 	struct settings *settings;
-	const struct policy *policy;
+	size_t policy; /* index */
 	const struct chain_facts *facts;
-	struct link *links;
+	struct link *all; /* of each milter that some rule may bring in */
+	size_t n_all;
+	struct link **links; /* those of the message in hand, in order */
 	size_t n_links;
 
 	enum question q;

@@ -40,8 +40,10 @@ conn_attach(struct conn *c, struct link *l)
 void
 conn_detach(struct conn *c)
 {
-	if (c->link != NULL)
+	if (c->link != NULL) {
 		c->es->busy--;
+		c->conf = c->link->shared; /* its own goes with the session */
+	}
 	c->link = NULL;
 }
 

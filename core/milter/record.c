@@ -283,6 +283,21 @@ mode_name(const struct link *l)
 	return (l->skipped ? "skipped" : names[l->mode]);
 }
 
+/* put_rule - which one had the milter skipped, or put into the chain */
+static int
+put_rule(const struct link *l, struct buf *b)
+{
+	char place[600];
+
+	if (l->by.rule == NULL)
+		return (0);
+	(void)snprintf(
+	    place, sizeof(place), "%.550s:%u", l->by.file, l->by.line);
+	return (json_kv_str(b, "rule", l->by.rule->title) == -1
+	        ? -1
+	        : json_kv_str(b, "rule_at", place));
+}
+
 static int
 put_link(const struct link *l, struct buf *b)
 {
@@ -293,6 +308,7 @@ put_link(const struct link *l, struct buf *b)
 	    json_kv_str(b, "endpoint",
 	        m->n_endpoints > 0 ? m->endpoints[ep].text : "") == -1 ||
 	    json_kv_str(b, "mode", mode_name(l)) == -1 ||
+	    put_rule(l, b) == -1 ||
 	    json_kv_str(b, "verdict", outcome_word(l->final)) == -1 ||
 	    put_stages(l, b) == -1 || put_edits(l, b) == -1)
 		return (-1);
@@ -317,7 +333,7 @@ chain_record(const struct chain *c, struct buf *out)
 		return (-1);
 	for (i = 0; i < c->n_links; i++)
 		if ((i > 0 && buf_add(out, ",", 1) == -1) ||
-		    put_link(&c->links[i], out) == -1)
+		    put_link(c->links[i], out) == -1)
 			return (-1);
 	return (buf_add(out, "]", 1));
 }
@@ -333,7 +349,7 @@ chain_summary(const struct chain *cc)
 	int r = 0;
 
 	for (i = 0; i < c->n_links && r == 0; i++) {
-		l = &c->links[i];
+		l = c->links[i];
 		if (l->skipped || l->mode == MODE_OFF)
 			continue;
 		r = buf_addf(&b, "%s%s=%s", b.len > 0 ? " " : "", l->conf->name,

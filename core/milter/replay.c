@@ -116,7 +116,7 @@ replay_note(struct chain *c)
 	if (keep(c, &c->shown[c->n_shown]) == -1)
 		goto fail_kept;
 	for (i = 0; i < c->n_links; i++)
-		if (note_heard(&c->links[i], c->n_shown) == -1)
+		if (note_heard(c->links[i], c->n_shown) == -1)
 			goto fail_kept;
 	c->n_shown++;
 	return;
@@ -125,7 +125,7 @@ fail_kept:
 	shown_fini(&c->shown[c->n_shown]);
 fail:
 	for (i = 0; i < c->n_links; i++)
-		c->links[i].no_replay = true;
+		c->links[i]->no_replay = true;
 }
 
 /* told - has it answered something of this message already? */
@@ -187,12 +187,14 @@ static bool
 content_behind(const struct link *l)
 {
 	const struct chain *c = l->chain;
-	size_t i;
+	size_t i = 0;
 
 	if (c->q != Q_MESSAGE)
 		return (false);
-	for (i = (size_t)(l - c->links) + 1; i < c->n_links; i++)
-		if (c->links[i].asked)
+	while (i < c->n_links && c->links[i] != l)
+		i++;
+	while (++i < c->n_links)
+		if (c->links[i]->asked)
 			return (true);
 	return (false);
 }

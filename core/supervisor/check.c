@@ -5,9 +5,11 @@
  *
  * Only a milter knows its options: each of ours is run with -n, which reads its
  * settings, reports every mistake with file and line and opens nothing.  Other
- * people's programs know no such option and are left alone.
+ * people's programs know no such option and are left alone.  And rules on what
+ * the receiver cannot act on.
  */
 
+#include "core/policy/policy.h"
 #include "core/supervisor/sup.h"
 
 #include <errno.h>
@@ -36,6 +38,16 @@ run_check(const struct milter_conf *m)
 	fprintf(
 	    stderr, "milter \"%s\": %s: %s\n", m->name, path, strerror(errno));
 	_exit(EX_UNAVAILABLE);
+}
+
+struct settings *
+check_read(const char *path, struct buf *errors)
+{
+	struct settings *s = settings_read(path, errors);
+
+	if (s != NULL && policy_in_force(s, POLICY_IN_FORCE, errors) > 0)
+		settings_unref(&s);
+	return (s);
 }
 
 int

@@ -110,7 +110,7 @@ sup_reload(struct sup *sup, struct buf *errors)
 	struct settings *old = sup->settings, *new;
 	struct buf b = BUF_INIT(FRAME_MAX);
 
-	if ((new = settings_read(sup->conf_path, errors)) == NULL)
+	if ((new = check_read(sup->conf_path, errors)) == NULL)
 		goto refused;
 	if (pack_files(new, &b) == -1) {
 		(void)!buf_addf(errors, "the configuration is over 1 MiB\n");

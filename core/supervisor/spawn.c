@@ -4,6 +4,7 @@
  * spawn - start children and milters, join them by channels, replace the dead
  */
 
+#include "core/policy/policy.h"
 #include "core/supervisor/sup.h"
 
 #include "milter-sdk/base/pack.h"
@@ -521,12 +522,11 @@ bool
 spawn_wanted(const struct settings *s, const struct milter_conf *m)
 {
 	const size_t milter = (size_t)(m - s->milters);
-	size_t i, k;
+	size_t i;
 
 	for (i = 0; m->run != NULL && i < s->n_policies; i++)
-		for (k = 0; k < s->policies[i].n_chain; k++)
-			if (s->policies[i].chain[k] == milter)
-				return (true);
+		if (policy_reaches(&s->policies[i], milter))
+			return (true);
 	return (false);
 }
 

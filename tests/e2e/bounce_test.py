@@ -321,8 +321,7 @@ def _():
         while acked < 100 and Client(gate).send(body).startswith("250 "):
             acked += 1
         assert 5 < acked < 100, acked
-        pid = next(p["pid"] for p in gate.ctl_json("status")["processes"]
-                   if p["name"].startswith("queue"))
+        pid = gate.pid("queue")
         time.sleep(4)  # they expire
         before, size = cpu(pid), len(gate.log_text())
         time.sleep(2)

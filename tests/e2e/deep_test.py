@@ -25,11 +25,6 @@ def memory(pid):
                     if line.startswith("VmHWM")) / 1024
 
 
-def pid_of(name):
-    return next(p["pid"] for p in gate.ctl_json("status")["processes"]
-                if p["name"] == name)
-
-
 def load(k):
     """One session's share, pipelined; recipients of a dead domain."""
     c = Client(gate)
@@ -68,7 +63,7 @@ def _():
 
 @tap.test("all are listed, and the list costs no memory")
 def _():
-    queue = pid_of("queue.0")
+    queue = gate.pid("queue.0")
     before = memory(queue), memory(gate.proc.pid)
     for _ in range(3):
         assert len(gate.ctl_json("queue", "list")) == MANY
@@ -79,7 +74,7 @@ def _():
 
 @tap.test("readers that do not read cost no memory, and time out")
 def _():
-    queue = pid_of("queue.0")
+    queue = gate.pid("queue.0")
     before = memory(queue), memory(gate.proc.pid)
     stuck = []
     for _ in range(12):
@@ -115,7 +110,7 @@ def _():
     gate.start()
     assert time.monotonic() - begin < 10
     assert len(gate.ctl_json("queue", "list")) == MANY
-    assert memory(pid_of("queue.0")) < 150
+    assert memory(gate.pid("queue.0")) < 150
     n = len(sink.messages)
     assert Client(gate).send(MAIL).startswith("250 ")
     assert len(sink.wait(n + 1, 10)) == n + 1

@@ -112,7 +112,8 @@ def on_the_way(gate, needed):
                 if p["name"].startswith("queue") else 0
         last[:] = [sub, deliv]
         return ((sub, deliv, status["processes"])
-                if sub >= needed and deliv >= needed else None)
+                if sub >= needed and deliv >= needed and
+                all(p["pid"] for p in status["processes"]) else None)
     last = []
     found = wait_for(look, 40, 0.02)
     assert found, f"not enough on the way: {last}"
@@ -126,7 +127,8 @@ def kill_one(gate, kind, processes):
         gate.start()
         return
     pid = next(p["pid"] for p in processes
-               if p["name"] == kind or p["name"].split(".")[0] == kind)
+               if kind in (p["name"], p["name"].split(".")[0]))
+    assert pid > 1, f"{kind} does not run"
     os.kill(pid, signal.SIGKILL)
 
 

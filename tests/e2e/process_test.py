@@ -99,8 +99,7 @@ def _():
 for kind in (*CORE, "milter.access"):
     @tap.test(f"a hung {kind} is replaced in time, and mail flows on")
     def _(kind=kind):
-        old = next(p["pid"] for p in processes()
-                   if p["name"].startswith(kind))
+        old = gate.pid(kind)
         os.kill(old, signal.SIGSTOP)
         # hang-time is 3 s; a look at it once a second
         assert wait_for(lambda: any(
@@ -126,7 +125,7 @@ def _():
         return next(p for p in processes() if p["name"] == "receiver.0")
     pauses = []
     for _ in range(4):
-        pid = wait_for(lambda: receiver()["pid"])
+        pid = gate.pid("receiver.0")
         os.kill(pid, signal.SIGKILL)
         mark = f"name=receiver.0 pid={pid} signal=9 again_ms="
         assert wait_for(lambda: mark in gate.log_text())
@@ -290,8 +289,8 @@ def _():
             assert s["Uid"].split()[0] != "0" and s["Seccomp"] == "2", name
             assert int(s["CapPrm"], 16) == 0, name
         time.sleep(2)  # who never answered has longer: it may be loading
-        os.kill(seen["milter.access"], signal.SIGSTOP)
-        os.kill(seen["queue.0"], signal.SIGKILL)
+        os.kill(other.pid("milter.access"), signal.SIGSTOP)
+        os.kill(other.pid("queue.0"), signal.SIGKILL)
         assert wait_for(lambda: Client(other).send(MAIL).startswith("250 "),
                         30, 0.5)
         assert other.stop() == 0

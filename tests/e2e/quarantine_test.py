@@ -147,9 +147,7 @@ def _():
         gate.start()
         assert listed(gate, 2) == before[1:]
         assert len(sink.messages) == n
-        pid = next(p["pid"] for p in gate.ctl_json("status")["processes"]
-                   if p["name"] == "queue.0")
-        os.kill(pid, signal.SIGKILL)
+        os.kill(gate.pid("queue.0"), signal.SIGKILL)
         assert wait_for(lambda: gate.ctl("queue", "list").returncode == 0)
         assert listed(gate, 2) == before[1:]
         assert gate.ctl_json("queue", "release", "all") == {"changed": 2}

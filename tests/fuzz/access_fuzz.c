@@ -11,15 +11,11 @@
  */
 
 #include "milters/access/access.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <ctype.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 /* core/smtp/address.h, whose limits have the same names */
 int address_check(const char *);
@@ -28,24 +24,12 @@ const char *address_domain(const char *);
 static int fd = -1;
 static char path[64];
 
-int LLVMFuzzerInitialize(int *, char ***);
-int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
-
-static void
-check(bool ok)
-{
-	if (!ok)
-		abort();
-}
-
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	(void)argc;
 	(void)argv;
-	fd = memfd_create("domains", MFD_CLOEXEC);
-	check(fd != -1);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	fd = fuzz_file("", path, sizeof(path));
 	return (0);
 }
 
@@ -95,10 +79,9 @@ value(const char *s)
 static void
 domains(struct domains *d, const char *text)
 {
-	size_t n = strlen(text), i;
+	size_t i;
 
-	check(ftruncate(fd, 0) == 0);
-	check(pwrite(fd, text, n, 0) == (ssize_t)n);
+	fuzz_file_set(fd, text, strlen(text));
 	if (domains_add_file(d, path) == -1)
 		(void)!domains_add(d, ".example.org");
 	domains_sort(d);

@@ -13,6 +13,7 @@
 
 #include "core/conf/settings.h"
 #include "milter-sdk/base/log.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -39,19 +40,13 @@ remove_dir(void)
 	rmdir(dir);
 }
 
-int LLVMFuzzerInitialize(int *, char ***);
-int LLVMFuzzerTestOneInput(const unsigned char *, size_t);
-
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	(void)argc;
 	(void)argv;
 	log_set_level(LOG_EMERG);
-	snprintf(dir, sizeof(dir), "%s/conf-fuzz-XXXXXX",
-	    getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/dev/shm");
-	if (mkdtemp(dir) == NULL || atexit(remove_dir) != 0)
-		abort();
+	fuzz_folder(dir, sizeof(dir), remove_dir);
 	return (0);
 }
 

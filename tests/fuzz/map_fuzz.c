@@ -11,43 +11,20 @@
  */
 
 #include "milter-sdk/map/map.h"
+#include "tests/fuzz/fuzz.h"
 
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 static int fd = -1;
 static char spec[64];
-
-int LLVMFuzzerInitialize(int *, char ***);
-int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
-
-static void
-check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	(void)argc;
 	(void)argv;
-	fd = memfd_create("map", MFD_CLOEXEC);
-	check(fd != -1);
-	snprintf(spec, sizeof(spec), "text:/proc/self/fd/%d", fd);
+	fd = fuzz_file("text:", spec, sizeof(spec));
 	return (0);
-}
-
-static void
-store(const uint8_t *p, size_t n)
-{
-	check(ftruncate(fd, 0) == 0);
-	check(pwrite(fd, p, n, 0) == (ssize_t)n);
 }
 
 /* ask - the key that begins this line has the value that ends it */
@@ -82,7 +59,7 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	const char *s = (const char *)p, *end = s + n, *nl;
 	struct map *m;
 
-	store(p, n);
+	fuzz_file_set(fd, p, n);
 	m = map_open(spec, &error);
 	check((m == NULL) == (error.len > 0));
 	if (m != NULL) {
@@ -95,7 +72,7 @@ LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		(void)!map_get(m, "no such key", &value);
 		check(value.len == 0); /* a key holds no blank */
 		/* a mistake in what replaces it leaves the old table */
-		store((const uint8_t *)"key\n", 4);
+		fuzz_file_set(fd, "key\n", 4);
 		check(map_reopen(m, &error) == -1 && error.len > 0);
 	}
 	map_free(&m);

@@ -9,19 +9,11 @@
  */
 
 #include "milter-sdk/base/milter.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
-
-static void
-check(int ok)
-{
-	if (!ok)
-		abort();
-}
 
 /* again - parse what was just built */
 static struct milter_packet

@@ -13,14 +13,13 @@
 #include "core/spool/record.h"
 #include "milter-sdk/base/frame.h"
 #include "milter-sdk/base/json.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-int LLVMFuzzerTestOneInput(const unsigned char *, size_t);
 
 #ifdef PLANTED
 /* The mistake that the harness must find: a byte off the wire as an index, when

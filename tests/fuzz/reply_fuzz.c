@@ -9,21 +9,13 @@
  */
 
 #include "core/relay/reply.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
-
 enum { ALL_MAX = 1 << 16 };
-
-static void
-check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 /* all - the one-line forms after each other; how many, or -1 at the end of
  * sense */

@@ -10,6 +10,7 @@
  */
 
 #include "milters/rewrite/address.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -20,15 +21,6 @@ static const char *const hidden[] = { "host.example.org", ".in.example.org",
 	NULL };
 static const char *const exposed[] = { "root", "ann@host.example.org", NULL };
 static const struct masquerade m = { "example.org", hidden, exposed };
-
-int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
-
-static void
-check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 /* is_hidden - whether these bytes are a domain that may be replaced */
 static bool

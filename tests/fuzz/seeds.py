@@ -527,7 +527,68 @@ def rewrite():
         write("rewrite", "%02d" % i, t)
 
 
+RULES = {
+    "session": 'listener = mx client = {192.0.2.0/24, "!192.0.2.9"} client-name = '
+               '{unknown, .a.test} helo = {"*.test", h} tls = {none, TLSv1.3, verified, '
+               'any, TLSv1.2} login = {"*", "!x"} skip = {virus}',
+    "sender": 'sender = {"a@*", "<>", "*@.from.test", "!*x@*"} sender-domain = '
+              '{".test", "*"} chain = {spam}',
+    "recipient": 'recipient = {"abuse@*", "!b@c"} recipient-domain = "*.org" '
+                 'add = {"dlp before virus"} mode = {"dlp=shadow", "grey=off"}',
+    "everybody": 'recipient = "*" sender = "*" on-failure = {"virus=accept"} timeout = '
+                 '{"virus.message=10m", "virus.connect=1s", "virus.command=9s"} last = yes',
+    "time": 'time = {"mon-fri 08:00-18:00", sat, "sun-tue", "22:00-06:00"} skip = spam',
+    "night": 'time = "fri 22:00-06:00" skip = spam',
+    "size": 'size = {">10", "<5", "7-8"} skip = {virus} add = {dlp}',
+    "header": 'header = {"List-Id", "Subject: a*b", "!X-No"} add = {dlp}',
+    "verdict": 'verdict = {"grey=accept", "virus=failed"} skip = {spam}',
+    "table": 'table = {"sender text:/t", "recipient text:/t x*", "sender-domain hash:/t", '
+             '"client text:/t", "client-name btree:/t", "helo text:/t", "login text:/t", '
+             '"listener text:/t", "recipient-domain text:/t"} skip = grey',
+    "table-one": 'table = "recipient text:/t" add = dlp',
+    "title": '} rule "a\\"b\\\\c\\n\\t" { skip = {grey, spam}',
+    "none": 'add = {}',
+}
+BAD_RULES = (
+    'skip = access', 'mode = {"access=off"}', 'on-failure = {"access=accept"}',
+    'add = {"virus before access"}', 'size = ">1" chain = virus', 'skip = dlp',
+    'size = ">1" add = {"spam before x"} mode = x', 'verdict = "spam=accept" skip = virus',
+    'verdict = {"dlp=accept"} skip = spam', 'verdict = {"grey=reject", x, "y=accept"}',
+    'verdict = "grey=accept" add = {"dlp before spam"}', 'chain = {} skip = ghost',
+    'size = ">1" add = virus', 'skip = virus add = {virus, virus}', 'mode = {virus, "x=y"}',
+    'timeout = {"virus.x=1s", "virus", "ghost.message=1s"}', 'on-failure = "virus=fly"',
+    'listener = x client = {x} tls = x time = {x, "mon-x", "08:00", "25:00-08:00"}',
+    'sender = {x, "@", "a@"} recipient = "<>" sender-domain = "a@b" size = {x, "<0", "9-1"}',
+    'header = {"a b", ":x"} table = {x, "size text:/t", "sender ldap:x", "sender"}',
+    'sender = {""} helo = {} login = "%s"' % ("x" * 600), 'last = maybe match = first',
+    'chain = {virus, virus, ghost}', 'time = "mon 08:00-08:00"', 'add = {"dlp before dlp"}')
+FACTS = (
+    "lmx\nc192.0.2.7\nn[192.0.2.7]\nhmx.a.test\ntTLSv1.3\nuuser\nsa@x.from.test\n"
+    "rAbuse@example.org.\nw7000\nz11\nfSubject: a\tb\nfList-Id:x\nv1\nv\x02",
+    "lx\ncx\nnmx.a.test\ns\nrpostmaster\nw10000\nz3\nv3",
+    "c2001:db8::1\nnx.test\ns\"q\\\\@x\"@from.test\nr\"ab\\use\"@a.b.org\nw9998\nz7",
+    "szed@tab.le\nrx@ab.cd.zz.org\nuzed\nhzz.test\nnzz.test",
+    "s!@x\nr!x@y.org\n")
+
+
+def policy():
+    for name, rule in RULES.items():
+        for i, facts in enumerate(FACTS):
+            write("policy", "%s-%d" % (name, i),
+                  'rule "r" { %s }\n%%%%\n%s' % (rule, facts))
+        write("policy", name + "-first", 'match = first rule "q" { %s }\nrule "r" '
+              '{ skip = grey %s }\n%%%%\n%s' % (rule, "last = yes", FACTS[0]))
+    for i, rule in enumerate(BAD_RULES):
+        write("policy", "bad-%02d" % i, 'rule "r" { %s }' % rule)
+        write("conf", "rule-bad-%02d" % i, BASE + 'policy "in" { rule "r" { %s } }' % rule)
+    for name, rule in RULES.items():
+        write("conf", "rule-" + name, BASE + 'milter "grey" { run = g }\nmilter "spam" '
+              '{ run = s }\nmilter "dlp" { run = d content = yes }\npolicy "in" { chain = '
+              '{grey, virus, spam} match = all rule "r" { %s } }\n' % rule)
+
+
 access()
+policy()
 rewrite()
 pack()
 spool()

@@ -13,11 +13,10 @@
 
 #include "core/smtp/data.h"
 #include "core/smtp/header.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
 
 enum { BDAT = 1, FULL = 2 };
 
@@ -26,13 +25,6 @@ struct result {
 	struct buf body;
 	size_t used;
 };
-
-static void
-check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 static int
 sink(void *arg, const char *p, size_t n)

@@ -19,6 +19,7 @@
 #include "core/spool/spool_int.h"
 #include "milter-sdk/base/crc32c.h"
 #include "milter-sdk/base/log.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -570,9 +571,6 @@ remove_dir(void)
 	(void)rmdir(dir);
 }
 
-int LLVMFuzzerInitialize(int *, char ***);
-int LLVMFuzzerTestOneInput(const unsigned char *, size_t);
-
 int
 LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -580,11 +578,8 @@ LLVMFuzzerInitialize(int *argc, char ***argv)
 	(void)argv;
 	log_set_level(LOG_EMERG);
 	/* for the lock alone */
-	snprintf(dir, sizeof(dir), "%s/spool-fuzz-XXXXXX",
-	    getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/dev/shm");
-	if (mkdtemp(dir) == NULL || atexit(remove_dir) != 0 ||
-	    (dir_fd = open(dir, O_RDONLY | O_DIRECTORY)) == -1)
-		abort();
+	fuzz_folder(dir, sizeof(dir), remove_dir);
+	check((dir_fd = open(dir, O_RDONLY | O_DIRECTORY)) != -1);
 	return (0);
 }
 

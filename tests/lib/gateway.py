@@ -7,13 +7,13 @@ a uid of its own (uid-base); else all run as the caller.
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 
+from process import end
 from sanitizer import LogReader, Report, refuse_reports
 
 INST = os.environ.get("MILLDAM_INST", "")
@@ -110,12 +110,7 @@ listener "mx" {{ address = {{ {addrs} }} policy = "inbound" }}
     def stop(self):
         if self.proc is None:
             return 0
-        self.proc.send_signal(signal.SIGTERM)
-        try:
-            status = self.proc.wait(30)
-        except subprocess.TimeoutExpired:
-            self.proc.kill()
-            status = self.proc.wait()
+        status = end(self.proc)
         self.proc = None
         self.refuse_reports()
         return status
@@ -149,6 +144,17 @@ listener "mx" {{ address = {{ {addrs} }} policy = "inbound" }}
     def ctl_json(self, *words):
         out = self.ctl("--json", *words)
         return json.loads(out.stdout)
+
+    def pid(self, name):
+        """The process of that name, or the first of that kind, once it runs:
+        one that is being started has the number 0, and a signal to that would
+        go to the test itself."""
+        def look():
+            return next((p["pid"] for p in self.ctl_json("status")["processes"]
+                         if name in (p["name"], p["name"].split(".")[0])), 0)
+        number = wait_for(look)
+        assert number > 1, f"{name} does not run"
+        return number
 
     def log_text(self):
         """What it logged so far."""

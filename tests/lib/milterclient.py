@@ -6,7 +6,6 @@ codec cannot hide here.
 """
 import os
 import shutil
-import signal
 import socket
 import struct
 import subprocess
@@ -14,6 +13,7 @@ import sys
 import tempfile
 import time
 
+from process import end
 from sanitizer import refuse_reports
 
 INST = os.environ.get("MILLDAM_INST", "")
@@ -223,12 +223,7 @@ class Filter:
     def stop(self):
         if self.proc is None:
             return 0
-        self.proc.send_signal(signal.SIGTERM)
-        try:
-            status = self.proc.wait(30)
-        except subprocess.TimeoutExpired:
-            self.proc.kill()
-            status = self.proc.wait()
+        status = end(self.proc)
         self.proc = None
         refuse_reports(self.log())
         return status

@@ -8,6 +8,7 @@
 # not known to the system's manual database before they are installed, and some
 # have section names of their own: those two notes of mandoc are left out.
 
+. "$(dirname "$0")/lib.sh"
 cd "${srcdir:-.}" || exit 99
 command -v mandoc >/dev/null || { echo "1..0 # SKIP no mandoc"; exit 0; }
 folders="core milters milter-sdk policies"
@@ -32,17 +33,6 @@ programs="$(listed bin_PROGRAMS sbin_PROGRAMS pkglibexec_PROGRAMS |
     sed 's|.*/||') milldam.conf"
 # shellcheck disable=SC2086
 echo "1..$((2 * $(echo $pages | wc -w) + $(echo $programs | wc -w) + 1))"
-n=0
-
-# ok TEXT BAD - one result; BAD is empty when it passes
-ok() {
-	n=$((n + 1))
-	if [ -n "$2" ]; then
-		echo "$2" | sed 's/^/# /'
-		printf 'not '
-	fi
-	echo "ok $n - $1"
-}
 
 for p in $pages; do
 	ok "$p is clean mdoc" "$(mandoc -T lint -W style "$p" 2>&1 | grep -v \

@@ -25,7 +25,7 @@ SECTIONS = {
     "settings.c:web_names": "WEB",
     "settings_milter.c:names": "MILTERS",
     "settings_policy.c:policy_names": "POLICIES",
-    "settings_policy.c:rule_names": "POLICIES",
+    "settings_rule.c:rule_names": "RULES",
     "settings_policy.c:listener_names": "LISTENERS",
 }
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "ms": 1, "s": 1000,

@@ -4,22 +4,15 @@
 # sdk_manuals.sh - every public function of the SDK has a manual page, and the
 # programs in the pages compile and run
 
+. "$(dirname "$0")/lib.sh"
 top=${srcdir:-.}
 command -v mandoc >/dev/null || { echo "1..0 # SKIP no mandoc"; exit 0; }
 tmp=$(mktemp -d) || exit 99
 trap 'rm -rf "$tmp"' EXIT
 man=$top/milter-sdk/man
 
-# The functions that the installed headers declare, without comments.
-headers=$(sed -n '/^milldaminclude_HEADERS/,/[^\\]$/p' \
-    "$top/milter-sdk/src/local.mk" | grep -o 'milter-sdk/[^ ]*\.h')
-for h in $headers; do
-	printf '#include "%s"\n' "$h"
-done >"$tmp/all.c"
-${CC:-cc} -E -P -I"$top" -I"$top/milter-sdk/include" "$tmp/all.c" >"$tmp/all.i" ||
-    exit 99
-tr '\n' ' ' <"$tmp/all.i" | grep -oE '\<mill_[a-z0-9_]+ *\( *[^* ]' |
-    grep -oE '^[a-z0-9_]+' | sort -u >"$tmp/declared"
+sdk_text "$top" >"$tmp/text" || exit 99
+sdk_functions <"$tmp/text" >"$tmp/declared"
 
 # A manual folder as it is installed.
 mkdir "$tmp/man3" && cp "$man"/*.3 "$tmp/man3/" || exit 99
@@ -30,21 +23,10 @@ while read -r name page; do
 done <"$tmp/links"
 : >>"$tmp/twice"
 
-# none FILE TEXT - passes when FILE is empty
-n=0
-none() {
-	n=$((n + 1))
-	if [ -s "$1" ]; then
-		sed 's/^/# /' "$1"
-		printf 'not '
-	fi
-	echo "ok $n - $2"
-}
-
 echo "1..7"
-[ "$(wc -l <"$tmp/declared")" -ge 60 ] && : >"$tmp/few" ||
-    echo "only $(wc -l <"$tmp/declared") in $headers" >"$tmp/few"
-none "$tmp/few" "the headers declare functions"
+count=$(wc -l <"$tmp/declared")
+[ "$count" -ge 60 ] && count=
+ok "the headers declare functions" "$count"
 
 # A page's NAME makes the link; its text must show the prototype.
 while read -r f; do
@@ -53,14 +35,14 @@ while read -r f; do
 	    sed -n '/^SYNOPSIS/,/^DESCRIPTION/p' | tr -s ' \n' '  ') |
 	    grep -q "[ *]$f(" || echo "$f: not in the SYNOPSIS"
 done <"$tmp/declared" >"$tmp/missing"
-none "$tmp/missing" "each has a page under its name, with its prototype"
-none "$tmp/twice" "none has two"
+ok "each has a page under its name, with its prototype" "$(cat "$tmp/missing")"
+ok "none has two" "$(cat "$tmp/twice")"
 cut -d' ' -f1 "$tmp/links" | sort -u | comm -13 "$tmp/declared" - >"$tmp/unknown"
-none "$tmp/unknown" "no page names a function that does not exist"
+ok "no page names a function that does not exist" "$(cat "$tmp/unknown")"
 
 # arguments as in the header: the last word of each page's parameter is its name
 while read -r f; do
-	want=$(tr '\n' ' ' <"$tmp/all.i" | grep -oE "\<$f *\([^;]*;" |
+	want=$(grep -oE "\<$f *\([^;]*;" "$tmp/text" |
 	    sed 's/__attribute__.*//; s/([^()]*)(/(/g' | tr -dc ',' | wc -c)
 	got=$(awk -v f="$f" '
 	    $1 == ".Fo" { in_f = $2 == f }
@@ -71,7 +53,7 @@ while read -r f; do
 	    "$tmp/links" | grep . || echo "$f.3")")
 	[ "$got" = "$want" ] || echo "$f: $got commas in the page, $want in the header"
 done <"$tmp/declared" >"$tmp/args"
-none "$tmp/args" "each page's prototype has the header's arguments"
+ok "each page's prototype has the header's arguments" "$(cat "$tmp/args")"
 
 # Whole programs begin with #include.
 for page in "$man"/*.3; do
@@ -89,7 +71,7 @@ while read -r p; do
 	    -c -o "${p%.c}.o" "$p" 2>&1
 done <"$tmp/programs" >"$tmp/errors"
 [ "$(wc -l <"$tmp/programs")" -ge 2 ] || echo "too few programs" >>"$tmp/errors"
-none "$tmp/errors" "the programs in the pages compile"
+ok "the programs in the pages compile" "$(cat "$tmp/errors")"
 
 lib=milter-sdk/src/libmilldam.la
 if [ -e "$lib" ] && [ -x ./libtool ]; then
@@ -101,7 +83,7 @@ if [ -e "$lib" ] && [ -x ./libtool ]; then
 		    -o "$tmp/$1" "$tmp/$1.o" "$lib" &&
 		    ./libtool --mode=execute "$tmp/$1" ${2-} || echo "failed: $p"
 	done >"$tmp/out" 2>&1
-	none "$tmp/out" "and run"
+	ok "and run" "$(cat "$tmp/out")"
 else
 	echo "ok 7 # SKIP the library is not built"
 fi

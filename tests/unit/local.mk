@@ -5,7 +5,7 @@ unit_tests += %D%/chain_test %D%/chain_edits_test %D%/chain_rules_test %D%/chain
 unit_tests += %D%/breaker_test %D%/chain_group_test
 unit_tests += %D%/json_test
 unit_tests += %D%/queue_test %D%/records_test %D%/report_test %D%/schedule_test
-unit_tests += %D%/settings_test
+unit_tests += %D%/settings_test %D%/policy_test
 unit_tests += %D%/spool_test
 unit_tests += %D%/spool_tool_test
 unit_tests += %D%/id_test
@@ -33,6 +33,7 @@ TESTS += $(unit_tests)
 	milter-sdk/base/libbase.la
 %C%_schedule_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
 %C%_schedule_test_LDADD = $(%C%_queue_test_LDADD)
+%C%_policy_test_LDADD = core/conf/libconf.la milter-sdk/base/libbase.la
 %C%_settings_test_LDADD = core/conf/libconf.la milter-sdk/base/libbase.la
 %C%_spool_test_LDADD = core/spool/libspool.la core/smtp/libsmtp.la milter-sdk/base/libbase.la
 %C%_id_test_LDADD = core/smtp/libsmtp.la milter-sdk/base/libbase.la

@@ -7,6 +7,7 @@
 
 #include "core/proc/child.h"
 #include "core/smtp/envelope.h"
+#include "tests/lib/files.h"
 #include "tests/lib/t.h"
 
 #include <arpa/inet.h>
@@ -272,19 +273,6 @@ ask(uint16_t type, const char *what)
 	} while (n_got == before && timercmp(&now, &end, <));
 	T_OK(n_got == before + 1);
 	return (got);
-}
-
-static void
-put_file(const char *path, const char *text)
-{
-	char tmp[80];
-	FILE *f;
-
-	(void)snprintf(tmp, sizeof(tmp), "%s.new", path);
-	f = fopen(tmp, "w");
-	fputs(text, f);
-	fclose(f);
-	T_OK(rename(tmp, path) == 0);
 }
 
 static void

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 
 #include "milter-sdk/map/map.h"
+#include "tests/lib/files.h"
 #include "tests/lib/t.h"
 
 #include <db.h>
@@ -14,16 +15,9 @@ static char path[64], spec[80];
 static void
 put_text(const char *text)
 {
-	char tmp[80];
-	FILE *f;
-
 	(void)snprintf(path, sizeof(path), "%s/t", dir);
 	(void)snprintf(spec, sizeof(spec), "text:%s", path);
-	(void)snprintf(tmp, sizeof(tmp), "%s.new", path);
-	f = fopen(tmp, "w");
-	fputs(text, f);
-	fclose(f);
-	T_OK(rename(tmp, path) == 0);
+	put_file(path, text);
 }
 
 /* put_db - a table "A@B" -> "value", key with or without its NUL */

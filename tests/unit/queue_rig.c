@@ -5,10 +5,10 @@
 #include "tests/unit/queue_rig.h"
 
 #include "milter-sdk/base/crc32c.h"
+#include "tests/lib/files.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -250,15 +250,6 @@ rig_stop(struct rig *r)
 	return (WIFEXITED(status) ? WEXITSTATUS(status) : -1);
 }
 
-static int
-remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return (remove(path));
-}
-
 void
 rig_end(struct rig *r)
 {
@@ -267,7 +258,7 @@ rig_end(struct rig *r)
 		(void)waitpid(r->pid, NULL, 0);
 	}
 	close_all(r);
-	(void)nftw(r->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	wipe_in(r->dir);
 }
 
 void

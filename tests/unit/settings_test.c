@@ -66,7 +66,7 @@ one_more_rule_leaves_authoriser_and_chain(void)
 	T_OK(s->policies[0].has_authoriser && s->policies[0].authoriser == 0);
 	T_OK(s->policies[0].n_chain == 2 && s->policies[0].chain[1] == 1);
 	T_OK(s->policies[0].n_rules == 1 &&
-	    s->policies[0].rules[0].skip[0] == 1);
+	    s->policies[0].rules[0].changes[0].milter == 1);
 	T_STR(s->policies[0].rules[0].file, "/etc/m/local.d/b.conf");
 	T_OK(s->policies[0].rules[0].line == 1);
 	settings_unref(&s);
@@ -120,6 +120,116 @@ static const struct {
 	    "is no network" },
 };
 
+/* RULE: what a rule of policy "in" says; authoriser access, chain virus */
+#define RULE(text) "policy \"in\" {\n rule \"r\" {\n" text "\n}\n}"
+#define DLP        "milter \"dlp\" { run = d }\n"
+
+static const struct {
+	const char *site, *want;
+} rule_mistakes[] = {
+	{ RULE("skip = access"), "b.conf:3: a rule may not skip the author" },
+	{ RULE("mode = {\"access=shadow\"}"), "b.conf:3: the authoriser" },
+	{ RULE("mode = {\"access=off\"}"), "must have mode = enforce" },
+	{ RULE("on-failure = {\"access=accept\"}"),
+	    "may not have on-failure = accept" },
+	{ RULE("add = {\"virus before access\"}"),
+	    "nothing comes before the authoriser" },
+	{ RULE("size = \">1M\" chain = {virus}"),
+	    "may only skip or add milters, not change \"access\"" },
+	{ RULE("header = Subject mode = {\"virus=shadow\"}"),
+	    "may only skip or add milters" },
+	{ RULE("verdict = {\"access=accept\"} on-failure = "
+	       "{\"virus=accept\"}"),
+	    "may only skip or add milters" },
+	{ DLP RULE("size = \">1M\" add = {dlp}"),
+	    "b.conf:4: a rule on size, header or verdict may only add a milter "
+	    "with content = yes, which \"dlp\" has not" },
+	{ RULE("verdict = {\"virus=accept\"} skip = {virus}"),
+	    "is asked before that verdict is known" },
+	{ RULE("verdict = {\"virus=reject\"} skip = {virus}"),
+	    "no verdict with which a chain goes on" },
+	{ DLP RULE("verdict = {\"dlp=accept\"} skip = {virus}"),
+	    "no chain of this policy has \"dlp\"" },
+	{ DLP RULE("skip = {dlp}"), "b.conf:4: no chain of this policy has" },
+	{ DLP RULE("add = {\"virus before dlp\"}"), "no chain of this policy" },
+	{ RULE("skip = {virus} add = {virus}"), "skips \"virus\" and adds it" },
+	{ RULE("verdict = {\"ghost=accept\"} skip = virus"),
+	    "ghost=accept is of no milter" },
+	{ RULE("skip = {ghost}"), "skip: there is no milter \"ghost\"" },
+	{ RULE("chain = {virus, virus}"), "names \"virus\" twice" },
+	{ RULE("chain = {}"), "an empty list; name the authoriser" },
+	{ RULE("mode = {\"virus=drain\"}"), "is not MILTER=enforce" },
+	{ RULE("timeout = {\"virus.lunch=1h\"}"), "is not MILTER.connect=" },
+	{ RULE("timeout = {\"virus.message=2h\"}"), "from 10ms to 1h" },
+	{ RULE("listener = mxx"), "listener: mxx is no listener" },
+	{ RULE("client = 192.0.2.1/24"), "is no network" },
+	{ RULE("client = {}"), "an empty list fits nothing" },
+	{ RULE("sender = example.org"), "is no address pattern" },
+	{ RULE("recipient = \"<>\""), "is no address pattern" },
+	{ RULE("recipient-domain = \"a@b\""), "is no name or pattern" },
+	{ RULE("tls = TLSv1.1"), "tls: TLSv1.1 is none of" },
+	{ RULE("time = \"25:00-26:00\""), "is no time" },
+	{ RULE("time = \"monday\""), "is no time" },
+	{ RULE("time = \"08:00-08:00\""), "is no time" },
+	{ RULE("size = 10M"), "is no size" },
+	{ RULE("size = \"<0\""), "is no size" },
+	{ RULE("size = \"2M-1M\""), "is no size" },
+	{ RULE("header = \"Bad Name: x\""), "is no header field" },
+	{ RULE("table = \"size text:/x\""), "is no table look-up" },
+	{ RULE("table = \"sender ldap:x\""), "is not text:, hash:" },
+	{ RULE("sender = \"\""), "is empty" },
+	{ RULE("recipent = \"a@b\""), "did you mean recipient" },
+	{ RULE("last = perhaps"), "last is yes or no" },
+	{ "policy \"in\" { match = best }", "match is one of all, first" },
+	{ "policy \"in\" { rule { skip = virus } }", "a rule needs a title" },
+};
+
+static void
+mistakes_in_rules_are_told_with_file_and_line(void)
+{
+	struct settings *s;
+	size_t i;
+
+	for (i = 0; i < sizeof(rule_mistakes) / sizeof(rule_mistakes[0]); i++) {
+		s = parse2(SITE, rule_mistakes[i].site);
+		T_OK(s == NULL);
+		settings_unref(&s);
+		if (errors.len == 0 ||
+		    strstr(errors.data, rule_mistakes[i].want) == NULL) {
+			printf("# %s\n# got %s\n", rule_mistakes[i].site,
+			    errors.len ? errors.data : "");
+			T_OK(0);
+		}
+	}
+	/* all of them in one run */
+	s = parse2(SITE, RULE("tls = x\nsize = y\ntime = z"));
+	T_OK(s == NULL && strstr(errors.data, "b.conf:3: tls") != NULL &&
+	    strstr(errors.data, "b.conf:4: size") != NULL &&
+	    strstr(errors.data, "b.conf:5: time") != NULL);
+}
+
+static void
+a_site_changes_one_option_of_a_shipped_rule(void)
+{
+	struct settings *s =
+	    parse2(SITE "policy \"in\" { rule \"r\" { client = 192.0.2.0/24\n"
+	                "skip = {virus} } }\n",
+	        "\npolicy \"in\" { rule \"r\" { client = 10.0.0.0/8 } }");
+
+	T_OK(s != NULL);
+	if (s == NULL)
+		return;
+	T_OK(s->policies[0].n_rules == 1);
+	T_STR(s->policies[0].rules[0].file, "/etc/m/a.conf");
+	T_STR(s->policies[0].rules[0].conditions[0].file,
+	    "/etc/m/local.d/b.conf");
+	T_OK(s->policies[0].rules[0].conditions[0].line == 2);
+	T_STR(
+	    s->policies[0].rules[0].conditions[0].values[0].text, "10.0.0.0/8");
+	T_STR(s->policies[0].rules[0].changes[0].file, "/etc/m/a.conf");
+	settings_unref(&s);
+}
+
 static void
 mistakes_are_told_with_file_and_line(void)
 {
@@ -137,7 +247,6 @@ mistakes_are_told_with_file_and_line(void)
 			T_OK(0);
 		}
 	}
-	buf_fini(&errors);
 }
 
 static const struct {
@@ -183,6 +292,7 @@ endpoints_of_both_spellings(void)
 		T_OK(e.port == endpoints[i].port);
 		endpoint_fini(&e);
 	}
+	buf_fini(&errors);
 }
 
 static const struct t_case cases[] = {
@@ -192,6 +302,10 @@ static const struct t_case cases[] = {
 	    one_more_rule_leaves_authoriser_and_chain },
 	{ "settings: mistakes are told with file and line",
 	    mistakes_are_told_with_file_and_line },
+	{ "settings: mistakes in rules are told with file and line",
+	    mistakes_in_rules_are_told_with_file_and_line },
+	{ "settings: a site changes one option of a shipped rule",
+	    a_site_changes_one_option_of_a_shipped_rule },
 	{ "endpoint: Sendmail's and Postfix's spellings",
 	    endpoints_of_both_spellings },
 };

@@ -5,9 +5,9 @@
 #include "core/spool/spool_int.h"
 #include "milter-sdk/base/crc32c.h"
 #include "milter-sdk/base/log.h"
+#include "tests/lib/files.h"
 #include "tests/lib/t.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -112,25 +112,6 @@ fresh(void)
 	snprintf(dir, sizeof(dir), "spool-test-XXXXXX");
 	if (mkdtemp(dir) == NULL)
 		abort();
-}
-
-static void
-wipe_in(const char *path)
-{
-	char name[512];
-	struct dirent *d;
-	DIR *dp = opendir(path);
-
-	while (dp != NULL && (d = readdir(dp)) != NULL) {
-		if (d->d_name[0] == '.')
-			continue;
-		snprintf(name, sizeof(name), "%s/%s", path, d->d_name);
-		if (unlink(name) == -1 && errno == EISDIR)
-			wipe_in(name);
-	}
-	if (dp != NULL)
-		closedir(dp);
-	rmdir(path);
 }
 
 /* content - bytes that depend on the number, so that any mix-up shows */

@@ -9,10 +9,9 @@
 #include "core/spool/tool/tool.h"
 #include "milter-sdk/base/crc32c.h"
 #include "milter-sdk/base/log.h"
+#include "tests/lib/files.h"
 #include "tests/lib/t.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -109,25 +108,6 @@ make(void)
 	    (unsigned long long)ent_find(sp, big_seq)->body);
 	snprintf(format, sizeof(format), "%s/format", dir);
 	spool_close(&sp);
-}
-
-static void
-wipe_in(const char *path)
-{
-	char name[512];
-	struct dirent *d;
-	DIR *dp = opendir(path);
-
-	while (dp != NULL && (d = readdir(dp)) != NULL) {
-		if (d->d_name[0] == '.')
-			continue;
-		snprintf(name, sizeof(name), "%s/%s", path, d->d_name);
-		if (unlink(name) == -1 && errno == EISDIR)
-			wipe_in(name);
-	}
-	if (dp != NULL)
-		closedir(dp);
-	rmdir(path);
 }
 
 /* run - milldam-spool itself; its status, output to text */
