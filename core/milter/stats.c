@@ -32,8 +32,7 @@ of_link(const struct link *l)
 	if (l->conn != NULL)
 		return (l->conn->es);
 	return (l->endpoint < l->conf->n_endpoints
-	        ? endpoint_state(
-	              l->state, l->conf->endpoints[l->endpoint].text)
+	        ? endpoint_state(l->state, l->conf->endpoints[l->endpoint].text)
 	        : NULL);
 }
 

@@ -120,7 +120,8 @@ def fixed(meta, length, file=0, offset=None):
             u64(offset) + u64(length) + u32(0))
 
 
-MESSAGE, DONE, DEFERRED, HOLD, DROP, VOID, SEAL, COMMIT, MOVE = range(1, 10)
+MESSAGE, DONE, DEFERRED, HOLD, DROP, VOID, SEAL, COMMIT, MOVE, TOTALS = \
+    range(1, 11)
 STATE_END = 1  # in a hold record: the state of a moved message is complete
 MAIL = b"From: a\r\nSubject: b\r\n\r\nbody\r\n"
 
@@ -144,6 +145,11 @@ def message(seq, env=ONE, content=MAIL, received=b"", file=0, batch=1,
     n = len(content) if length is None else length
     return record(kind, fixed(len(meta), n, file, offset) + meta +
                   (b"" if file else content), seq=seq, batch=batch)
+
+
+def totals(*v, n=None):
+    return record(TOTALS, u32(len(v) if n is None else n) +
+                  b"".join(u64(x) for x in v), seq=0)
 
 
 def commit(batch=1): return small(COMMIT, 512, 1, seq=0, batch=batch)
@@ -204,6 +210,10 @@ def spool():
             message(1, FULL, kind=MOVE, batch=2) + end)
     segment("moved-void", 3, m1 + commit() + copy + end,
             small(VOID, 2, 2, seq=0, batch=3) + commit(3))
+    segment("totals", 1, m1 + totals(*range(12)) + commit())
+    segment("totals-more", 1, m1 + totals(*range(20)) + commit())
+    segment("totals-less", 1, m1 + totals(*range(11)) + commit())
+    segment("totals-count", 1, m1 + totals(*range(12), n=13) + commit())
     segment("bad-type", 1, m1 + record(42, b"") + commit())
     segment("bad-format", 5, m1 + commit())
     segment("bad-head-of-segment", 17, m1 + commit())
