@@ -80,6 +80,19 @@ def tape():
     write("tape", "twice", head + session + talk + entry(b"X", 50) +
           entry(b"C", 51, b"pooled") + entry(b"O", 52, options) +
           entry(b">", 53, b"K") + end)
+    write("tape", "fact-long", head + entry(b"F", 0, b"milter\0" + b"v" * 300) + end)
+    write("tape", "fact-other", head + entry(b"F", 0, b"host\0mx\0") + end)
+    write("tape", "no-connection", head + entry(b">", 2, b"Q") + end)
+    old = struct.pack(">III", 2, 0x1f, 0)
+    write("tape", "old", head + session.replace(options, old) + talk + end)
+    write("tape", "over", head + session + b"".join(entry(k, i + 4, d) for i, (k, d) in enumerate([
+        (b">", b"Cmx\0"), (b"<", b"r"), (b">", b"M<a@b>\0"), (b">", b"R<c@d>\0"),
+        (b"<", b"c")])) + end)
+    write("tape", "unanswered", head + session + b"".join(entry(k, i + 4, d) for i, (k, d) in enumerate([
+        (b">", b"M<a@b>\0"), (b">", b"R<c@d>\0"), (b"<", b"t"), (b">", b"A"),
+        (b">", b"M<a@b>\0"), (b">", b"K"), (b"<", b"c")])) + entry(b"E", 99, b"cut"))
+    write("tape", "bad-options", head + session + entry(b"O", 4, b"xx") + end)
+    write("tape", "bad-kind", head + session + entry(b"?", 4, b"xx") + end)
     write("tape", "no-end", head + session + talk)
     write("tape", "back-in-time", head + entry(b"C", 9) + entry(b"X", 3))
 
