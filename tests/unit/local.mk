@@ -4,7 +4,7 @@ unit_tests += %D%/cidr_test %D%/conf_test %D%/crc32c_test
 unit_tests += %D%/chain_test %D%/chain_edits_test %D%/chain_rules_test %D%/chain_libmilter_test %D%/milter_test
 unit_tests += %D%/breaker_test %D%/chain_group_test
 unit_tests += %D%/json_test
-unit_tests += %D%/queue_test %D%/records_test %D%/report_test %D%/schedule_test
+unit_tests += %D%/balance_test %D%/queue_test %D%/records_test %D%/report_test %D%/schedule_test
 unit_tests += %D%/settings_test %D%/policy_test
 unit_tests += %D%/spool_test
 unit_tests += %D%/spool_tool_test
@@ -27,6 +27,15 @@ TESTS += $(unit_tests)
 %C%_queue_test_LDADD = core/queue/libqueue.la core/spool/libspool.la \
 	core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la \
 	milter-sdk/base/libbase.la
+# Each function that counts is wrapped, so that a count can be left out.
+%C%_balance_test_SOURCES = %D%/balance_test.c %D%/queue_rig.c %D%/queue_rig.h
+%C%_balance_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
+%C%_balance_test_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=submit_synced \
+	-Wl,--wrap=spool_put_done,--wrap=spool_put_discarded \
+	-Wl,--wrap=spool_put_drop,--wrap=spool_put_message \
+	-Wl,--wrap=entry_count,--wrap=entry_set_state,--wrap=entry_set_held \
+	-Wl,--wrap=rec_totals_put
+%C%_balance_test_LDADD = $(%C%_queue_test_LDADD)
 %C%_records_test_LDADD = core/queue/libqueue.la core/smtp/libsmtp.la \
 	milter-sdk/base/libbase.la
 %C%_report_test_LDADD = core/queue/libqueue.la core/smtp/libsmtp.la \
