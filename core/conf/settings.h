@@ -74,6 +74,8 @@ struct milter_conf {
 	enum milter_mode mode;                        /* enforce */
 	bool reuse;          /* library = other: libmilter or milldam
 	          let a connection serve further sessions */
+	bool safe;           /* pipeline = safe|full: no command while an
+	          answer is due; full with a known library */
 	bool early;          /* early = no: ask at CONNECT, HELO and
 	          MAIL at once, not with the first RCPT */
 	uint64_t connect_ms; /* timeout = {"connect=5s", ...} 5 s */

@@ -18,9 +18,10 @@ static const char *const mode_words[] = { "enforce", "shadow", "off", "drain",
 	NULL };
 static const char *const library_words[] = { "other", "libmilter", "milldam",
 	NULL };
+static const char *const pipeline_words[] = { "safe", "full", NULL };
 static const char *const names[] = { "run", "args", "settings", "user",
-	"endpoints", "library", "on-failure", "mode", "early", "timeout", "may",
-	"forbidden", "content", "balance", "replay", "all-ejected",
+	"endpoints", "library", "pipeline", "on-failure", "mode", "early", "timeout",
+	"may", "forbidden", "content", "balance", "replay", "all-ejected",
 	"eject-after", "eject-time", "health-interval", "warm", "peer", "tls",
 	"record", NULL };
 static const char *const balance_words[] = { "ordered", "round-robin",
@@ -287,6 +288,8 @@ read_milter(struct reader *r, struct conf_node *b)
 	    r->conf, conf_find(r->conf, b, "mode"), mode_words, 0);
 	m->reuse = conf_word(r->conf, conf_find(r->conf, b, "library"),
 	               library_words, 0) != 0;
+	m->safe = conf_word(r->conf, conf_find(r->conf, b, "pipeline"),
+	              pipeline_words, m->reuse ? 1 : 0) == 0;
 	m->early = conf_bool(r->conf, conf_find(r->conf, b, "early"), false);
 	m->content =
 	    conf_bool(r->conf, conf_find(r->conf, b, "content"), false);

@@ -146,6 +146,8 @@ struct conn {
 	struct buf in, out;
 	size_t out_off;
 	size_t out_noted;     /* of out, by the recording */
+	size_t out_let;       /* pipeline = safe: no more of out may leave, */
+	bool due;             /* while an answer is due */
 	uint64_t deadline_us; /* of the phase, or of the message; 0 none */
 	struct milter_options opts;
 	char *lists[MILTER_STAGES]; /* owned copies of opts.lists */
@@ -409,6 +411,8 @@ void conn_put(struct link *); /* into the pool, or QUIT and close */
 bool conn_again(struct link *);
 void conn_drop(struct link *); /* close without a word */
 int conn_flush(struct conn *);
+/* conn_cut - with pipeline = safe forget what has not left; else false */
+bool conn_cut(struct conn *);
 void conn_arm(struct conn *);  /* (re)start the timer */
 void conn_idle(struct conn *); /* nothing is due: free buffers */
 bool conn_ready(const struct link *);

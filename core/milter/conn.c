@@ -68,6 +68,8 @@ conn_put(struct link *l)
 void
 conn_say_quit(struct conn *c)
 {
+	if (c->due)
+		(void)conn_cut(c); /* it would wait for the answer */
 	if (milter_put(&c->out, MILTER_QUIT, NULL, 0) == 0)
 		(void)conn_flush(c);
 }
@@ -106,18 +108,75 @@ conn_idle(struct conn *c)
 		buf_fini(&c->out);
 }
 
-/* conn_flush - write what is queued; what is left waits for the socket */
+/* owes - does the milter answer that command? */
+static bool
+owes(const struct conn *c, char cmd)
+{
+	static const struct {
+		char cmd;
+		uint32_t nr;
+	} rows[] = {
+		{ MILTER_CONNECT, MILTER_NR_CONNECT },
+		{ MILTER_HELO, MILTER_NR_HELO },
+		{ MILTER_MAIL, MILTER_NR_MAIL },
+		{ MILTER_RCPT, MILTER_NR_RCPT },
+		{ MILTER_DATA, MILTER_NR_DATA },
+		{ MILTER_HEADER, MILTER_NR_HEADER },
+		{ MILTER_EOH, MILTER_NR_EOH },
+		{ MILTER_BODY, MILTER_NR_BODY },
+		{ MILTER_UNKNOWN, MILTER_NR_UNKNOWN },
+		{ MILTER_EOM, 0 },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (rows[i].cmd == cmd)
+			return ((c->opts.protocol & rows[i].nr) == 0);
+	return (false);
+}
+
+/* let_go - how far what is queued may leave: all of it, or with pipeline = safe
+ * up to the first command that is answered */
+static size_t
+let_go(struct conn *c)
+{
+	struct milter_packet pkt;
+	long n;
+
+	if (c->phase != CONN_READY || !c->conf->safe)
+		return (c->out.len);
+	while (!c->due && c->out_let < c->out.len &&
+	    (n = milter_next(c->out.data + c->out_let, c->out.len - c->out_let,
+	         MILTER_PAYLOAD_MAX, &pkt)) > 0) {
+		c->out_let += (size_t)n;
+		c->due = owes(c, pkt.code);
+	}
+	return (c->out_let);
+}
+
+bool
+conn_cut(struct conn *c)
+{
+	if (c->conf->safe) {
+		c->out.len = c->out_let;
+		c->due = false;
+	}
+	return (c->conf->safe);
+}
+
+/* conn_flush - write what is queued; what is left waits for the socket, or for
+ * an answer */
 int
 conn_flush(struct conn *c)
 {
+	size_t end = let_go(c);
 	int one = 1;
 	ssize_t n;
 
 	if (c->link != NULL && c->link->recording != NULL)
-		recording_to(c);
-	while (c->out_off < c->out.len) {
-		n = conn_send(
-		    c, c->out.data + c->out_off, c->out.len - c->out_off);
+		recording_to(c, end);
+	while (c->out_off < end) {
+		n = conn_send(c, c->out.data + c->out_off, end - c->out_off);
 		if (n == -1 && errno == EINTR)
 			continue;
 		if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -126,7 +185,8 @@ conn_flush(struct conn *c)
 			return (-1);
 		c->out_off += (size_t)n;
 	}
-	c->out.len = c->out_off = c->out_noted = 0;
+	if (c->out_off == c->out.len)
+		c->out.len = c->out_off = c->out_let = c->out_noted = 0;
 	/* Without it the kernel delays its acknowledgement of the reply. */
 	if (c->inet)
 		(void)setsockopt(

@@ -107,14 +107,14 @@ recording_options(struct link *l)
 }
 
 void
-recording_to(struct conn *c)
+recording_to(struct conn *c, size_t end)
 {
 	struct milter_packet pkt;
 	long n;
 
-	while (c->out_noted < c->out.len &&
-	    (n = milter_next(c->out.data + c->out_noted,
-	         c->out.len - c->out_noted, MILTER_PAYLOAD_MAX, &pkt)) > 0) {
+	while (c->out_noted < end &&
+	    (n = milter_next(c->out.data + c->out_noted, end - c->out_noted,
+	         MILTER_PAYLOAD_MAX, &pkt)) > 0) {
 		put(c->link, TAPE_TO,
 		    c->out.data + c->out_noted + MILTER_HDR - 1, pkt.len + 1);
 		c->out_noted += (size_t)n;

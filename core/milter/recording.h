@@ -34,7 +34,8 @@ void recording_begin(struct link *);
 /* recording_connected - a connection is made, or taken from the pool */
 void recording_connected(struct link *, bool pooled);
 void recording_options(struct link *); /* those that were negotiated */
-void recording_to(struct conn *);      /* packets queued since the last time */
+/* recording_to - packets queued since the last time, up to end of conn.out */
+void recording_to(struct conn *, size_t end);
 void recording_from(struct link *, const struct milter_packet *);
 void recording_closed(struct link *);
 /* recording_end - hand it over; the link has none then */

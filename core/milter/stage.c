@@ -9,7 +9,8 @@
  * After a verdict other than "continue" it is not defined whether commands sent
  * ahead are still answered (libmilter ignores them, others do not), so a
  * connection with answers outstanding is then closed, and the next message
- * opens another.
+ * opens another.  With `pipeline = safe` conn_flush() lets one command go at a
+ * time, and after a verdict those that are left are dropped.
  */
 
 #include "core/milter/chain_int.h"
@@ -396,6 +397,8 @@ link_ask(struct link *l)
 	}
 	if (l->pumping && content_pump(l) == -1)
 		goto fail;
+	if (l->conn != NULL && l->conf->safe && conn_flush(l->conn) == -1)
+		goto fail; /* an answer lets the next command go */
 	return (link_waits(l) ? 1 : 0);
 
 fail:
@@ -403,6 +406,17 @@ fail:
 	if (!conn_again(l) && !replay(l, true, why))
 		link_fail(l, false, "%s", why);
 	return (l->conn != NULL ? 1 : 0);
+}
+
+/* cut - commands that have not been sent need no answer, so the connection is
+ * in step */
+static void
+cut(struct link *l)
+{
+	if (l->conn == NULL || !conn_cut(l->conn))
+		return;
+	l->n_expect = 0;
+	l->pumping = false;
 }
 
 /* session_over - a verdict on the whole session, at CONNECT or HELO */
@@ -424,6 +438,7 @@ session_over(struct link *l, char cmd, struct outcome *o)
 		c->session.reply = strdup(outcome_text(o, cmd == 'C'));
 		c->session_by = l->conf->name;
 	}
+	cut(l);
 	conn_put(l);
 	outcome_move(&l->now, o);
 }
@@ -477,6 +492,7 @@ link_settle(struct link *l, char cmd, struct outcome *o)
 	l->done = true;
 	if (l->conn != NULL)
 		endpoint_verdict(l->conn);
+	cut(l);
 	if (link_waits(l))
 		conn_put(l);
 	l->open = false;
@@ -597,6 +613,7 @@ take_verdict(struct link *l, const struct milter_packet *pkt)
 		return;
 	}
 	l->sent_us = now;
+	l->conn->due = false;
 	if (--l->expect[0].n == 0)
 		memmove(&l->expect[0], &l->expect[1],
 		    --l->n_expect * sizeof(l->expect[0]));
@@ -644,7 +661,7 @@ link_packet(struct link *l, const struct milter_packet *pkt)
 			conn_arm(l->conn);
 		return;
 	}
-	if (l->n_expect == 0) {
+	if (l->n_expect == 0 || (l->conf->safe && !l->conn->due)) {
 		link_fail(l, true, "reply 0x%02x that nobody asked for",
 		    (unsigned char)pkt->code);
 		return;
