@@ -547,6 +547,12 @@ take_edit(struct link *l, const struct milter_packet *pkt)
 		link_fail(l, true, "malformed change '%c'", pkt->code);
 		return;
 	}
+	/* No limit of size stops empty pieces of a body. */
+	if (e.code == MILTER_REPLACE_BODY && e.len == 0 &&
+	    ++l->progress > PROGRESS_MAX) {
+		link_fail(l, true, "empty changes without end");
+		return;
+	}
 	if (edits_add(&l->edits, &e, l->chain->settings->limits.message_size) ==
 	    -1) {
 		link_fail(l, false, "change '%c': %s", pkt->code,
