@@ -12,5 +12,6 @@ include core/lookup/local.mk
 include core/queue/local.mk
 include core/relay/local.mk
 include core/receiver/local.mk
+include core/web/local.mk
 include core/supervisor/local.mk
 include core/control/local.mk

@@ -4,3 +4,4 @@ include milter-sdk/map/local.mk
 include milter-sdk/src/local.mk
 include milter-sdk/examples/local.mk
 include milter-sdk/man/local.mk
+include milter-sdk/mill/local.mk

@@ -7,14 +7,17 @@
  * run anywhere.  All mistakes are collected; settings exist only without any.
  */
 
+#include "core/conf/endpoint.h"
 #include "core/conf/reader.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+enum { WEB_ADDRESSES_MAX = 16 };
 #define MS_DAY (86400 * 1000ull)
 
 static const char *const log_words[] = { "stderr", "syslog", "json", NULL };
@@ -24,7 +27,7 @@ static const int levels[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 static const char *const top_names[] = { "hostname", "postmaster", "spool",
 	"run-directory", "log", "log-level", "receivers", "relays", "uid-base",
 	"sandbox", "hang-time", "stop-time", "limits", "queue", "relay",
-	"route", "milter", "policy", "listener", "include", NULL };
+	"route", "web", "milter", "policy", "listener", "include", NULL };
 
 /* One row per option of a block: its kind, place, default and range. */
 enum kind { SIZE, TIME, COUNT };
@@ -170,6 +173,53 @@ read_route(struct reader *r)
 	conf_unused(r->conf, b, names);
 }
 
+/* is_loopback - "127.x.y.z:PORT" or "[::1]:PORT": nothing there asks who it is
+ * that reads */
+static bool
+is_loopback(const char *text)
+{
+	struct in_addr in;
+	struct in6_addr in6;
+	char *host = NULL;
+	uint16_t port;
+	bool yes;
+
+	if (hostport_parse(text, &host, &port) == -1)
+		return (false);
+	yes = (inet_pton(AF_INET, host, &in) == 1 &&
+	          ntohl(in.s_addr) >> 24 == 127) ||
+	    (inet_pton(AF_INET6, host, &in6) == 1 &&
+	        IN6_IS_ADDR_LOOPBACK(&in6));
+	free(host);
+	return (yes && port >= 1024);
+}
+
+static void
+read_web(struct reader *r)
+{
+	static const char *const web_names[] = { "address", NULL };
+	struct conf_node *b = find_block(r, "web"), *n;
+	struct settings *s = r->s;
+	size_t i;
+
+	if (b == NULL)
+		return;
+	n = conf_find(r->conf, b, "address");
+	rd_list(r, b, "address", &s->web_addresses, &s->n_web_addresses);
+	if (n == NULL)
+		conf_error(r->conf, b, "web needs an address");
+	if (s->n_web_addresses > WEB_ADDRESSES_MAX)
+		conf_error(
+		    r->conf, n, "address: more than %d", WEB_ADDRESSES_MAX);
+	for (i = 0; i < s->n_web_addresses && !r->no_memory; i++)
+		if (!is_loopback(s->web_addresses[i]))
+			conf_error(r->conf, n,
+			    "address: %s is not 127.0.0.1:PORT or [::1]:PORT, "
+			    "with a port from 1024 on",
+			    s->web_addresses[i]);
+	conf_unused(r->conf, b, web_names);
+}
+
 static void
 read_names(struct reader *r)
 {
@@ -251,6 +301,7 @@ finish(struct conf *c, struct buf *errors)
 	read_numbers(&r, "queue", queue_rows, &r.s->queue);
 	read_numbers(&r, "relay", relay_rows, &r.s->relay);
 	read_route(&r);
+	read_web(&r);
 	read_milters(&r);
 	read_policies(&r);
 	read_listeners(&r);
@@ -327,6 +378,7 @@ settings_free(struct settings *s)
 		free(s->files[i].text);
 	}
 	rd_free_list(&s->own_names, &s->n_own_names);
+	rd_free_list(&s->web_addresses, &s->n_web_addresses);
 	rd_free_list(&s->nameservers, &s->n_nameservers);
 	free(s->milters);
 	free(s->policies);

@@ -74,6 +74,8 @@ struct milter_conf {
 	enum milter_mode mode;                        /* enforce */
 	bool reuse;          /* library = other: libmilter or milldam
 	          let a connection serve further sessions */
+	bool safe;           /* pipeline = safe|full: no command while an
+	          answer is due; full with a known library */
 	bool early;          /* early = no: ask at CONNECT, HELO and
 	          MAIL at once, not with the first RCPT */
 	uint64_t connect_ms; /* timeout = {"connect=5s", ...} 5 s */
@@ -82,6 +84,8 @@ struct milter_conf {
 	          progress does not move it */
 	uint32_t may;        /* may = {...}: MILTER_MAY_* it may use;
 	          all but add-rcpt */
+	char *record;        /* record = dir: recordings of its
+	          sessions (docs/recording.md); NULL none */
 	bool forbidden_drop; /* forbidden = fail|drop: what else it
 	          asks for is its failure, or left out */
 	bool content;        /* content = no: it judges content only,
@@ -220,6 +224,7 @@ struct listener {
 	char **addresses; /* "127.0.0.1:2525", "[::1]:2525" */
 	size_t n_addresses;
 	size_t policy; /* index */
+	char *record;  /* record = dir: of all its milters; NULL none */
 };
 
 struct limits {
@@ -288,7 +293,10 @@ struct settings {
 	char **nameservers; /* nameservers = {"127.0.0.1:5353"}; empty: those
 	                       of the system */
 	size_t n_nameservers;
-	char *hosts_file; /* "/etc/hosts" */
+	char *hosts_file;     /* "/etc/hosts" */
+	char **web_addresses; /* web { address = {"127.0.0.1:9150"} }: on
+	                         loopback; none: no web process */
+	size_t n_web_addresses;
 	struct milter_conf *milters;
 	size_t n_milters;
 	struct policy *policies;

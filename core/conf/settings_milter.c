@@ -18,11 +18,12 @@ static const char *const mode_words[] = { "enforce", "shadow", "off", "drain",
 	NULL };
 static const char *const library_words[] = { "other", "libmilter", "milldam",
 	NULL };
+static const char *const pipeline_words[] = { "safe", "full", NULL };
 static const char *const names[] = { "run", "args", "settings", "user",
-	"endpoints", "library", "on-failure", "mode", "early", "timeout", "may",
-	"forbidden", "content", "balance", "replay", "all-ejected",
+	"endpoints", "library", "pipeline", "on-failure", "mode", "early", "timeout",
+	"may", "forbidden", "content", "balance", "replay", "all-ejected",
 	"eject-after", "eject-time", "health-interval", "warm", "peer", "tls",
-	NULL };
+	"record", NULL };
 static const char *const balance_words[] = { "ordered", "round-robin",
 	"least-busy", NULL };
 static const char *const ejected_words[] = { "try", "fail", NULL };
@@ -36,6 +37,7 @@ milter_fini(struct milter_conf *m)
 	rd_free_list(&m->run_args, &m->n_run_args);
 	free(m->settings);
 	free(m->user);
+	free(m->record);
 	while (m->n_endpoints > 0)
 		endpoint_fini(&m->endpoints[--m->n_endpoints]);
 	free(m->endpoints);
@@ -278,12 +280,16 @@ read_milter(struct reader *r, struct conf_node *b)
 	n = conf_find(r->conf, b, "settings");
 	m->settings = rd_path(r, n, rd_string(r, b, "settings", NULL));
 	m->user = rd_string(r, b, "user", NULL);
+	n = conf_find(r->conf, b, "record");
+	m->record = rd_path(r, n, rd_string(r, b, "record", NULL));
 	m->on_failure = (enum fail_action)conf_word(
 	    r->conf, conf_find(r->conf, b, "on-failure"), fail_words, 0);
 	m->mode = (enum milter_mode)conf_word(
 	    r->conf, conf_find(r->conf, b, "mode"), mode_words, 0);
 	m->reuse = conf_word(r->conf, conf_find(r->conf, b, "library"),
 	               library_words, 0) != 0;
+	m->safe = conf_word(r->conf, conf_find(r->conf, b, "pipeline"),
+	              pipeline_words, m->reuse ? 1 : 0) == 0;
 	m->early = conf_bool(r->conf, conf_find(r->conf, b, "early"), false);
 	m->content =
 	    conf_bool(r->conf, conf_find(r->conf, b, "content"), false);

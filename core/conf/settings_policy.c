@@ -23,7 +23,8 @@ static const char *const policy_names[] = { "authorise", "chain", "match",
 	"rule", "on-mixed", "mixed", "prdr", NULL };
 static const char *const match_words[] = { "all", "first", NULL };
 static const char *const mixed_words[] = { "split", "separate", NULL };
-static const char *const listener_names[] = { "address", "policy", NULL };
+static const char *const listener_names[] = { "address", "policy", "record",
+	NULL };
 
 void
 policy_fini(struct policy *p)
@@ -42,6 +43,7 @@ void
 listener_fini(struct listener *l)
 {
 	free(l->name);
+	free(l->record);
 	rd_free_list(&l->addresses, &l->n_addresses);
 }
 
@@ -289,6 +291,8 @@ read_listener(struct reader *r, struct conf_node *b)
 		                 : "a listener needs a policy%s",
 		    name != NULL ? name : "");
 	l->policy = i;
+	l->record = rd_path(r, conf_find(r->conf, b, "record"),
+	    rd_string(r, b, "record", NULL));
 	conf_unused(r->conf, b, listener_names);
 }
 

@@ -46,7 +46,15 @@ int show_changed(struct json_object *);
 /* show_queue.c */
 int show_list(struct json_object *);
 int show_message(struct json_object *);
-int show_explain(struct json_object *);
+int show_quarantine(struct json_object *);
+/* show_record.c */
+int show_record(struct json_object *);
+/* main.c - an error of the gateway and what to do about it, on stderr */
+void show_error(const char *);
+/* explain.c - the command's words become one line for the gateway (wrong usage
+ * ends the program); then its answer is printed as it comes: exit status */
+void explain_compose(char *room, size_t n, int argc, char **argv, bool *json);
+int explain_answer(int fd, bool json);
 /* policy.c - argv[0] is "policy"; asks no gateway */
 int policy_command(int argc, char **argv, bool json);
 

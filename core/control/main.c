@@ -41,7 +41,12 @@ static const struct {
 	{ "queue delete", show_changed,
 	    "ID | all: for good, without a bounce" },
 	{ "queue flush", show_changed, "[ID | site]: try again now" },
-	{ "explain", show_explain, "ID: who decided what, and why" },
+	{ "quarantine list", show_quarantine,
+	    "what milters had held, and why" },
+	{ "quarantine show", show_message, "ID: header and decision record" },
+	{ "quarantine delete", show_changed, "ID: for good" },
+	{ "explain", show_record,
+	    "ID | MESSAGE-ID | --from A --to B --since T: who decided what" },
 };
 
 static void
@@ -52,8 +57,8 @@ usage(FILE *out)
 	fprintf(out, "usage: milldamctl [-s socket] [--json] command\n\n");
 	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		fprintf(
-		    out, "  %-14s %s\n", commands[i].words, commands[i].help);
-	fprintf(out, "  %-14s %s\n  %-14s %s\n", "policy show",
+		    out, "  %-17s %s\n", commands[i].words, commands[i].help);
+	fprintf(out, "  %-17s %s\n  %-17s %s\n", "policy show",
 	    "[-f file] [policy]: as it is after all files", "policy test",
 	    "--client address ...: the chain for each recipient");
 }
@@ -129,6 +134,8 @@ hint_for(const char *error)
 	static const char *const hints[][2] = {
 		{ "unknown id",
 		    "; \"milldamctl queue list\" tells what is queued" },
+		{ "not in quarantine",
+		    "; \"milldamctl quarantine list\" tells what is" },
 		{ "unknown command", "; \"milldamctl -h\" lists them" },
 		{ "no such milter", "; \"milldamctl status\" lists them" },
 		{ "that process does not run",
@@ -145,7 +152,7 @@ hint_for(const char *error)
 }
 
 /* show_error - each line of it by itself */
-static void
+void
 show_error(const char *text)
 {
 	char line[1024];
@@ -212,7 +219,7 @@ main(int argc, char **argv)
 		{ "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 } };
 	const char *path = RUNDIR "/control";
 	char line[LINE_BYTES], *text;
-	bool json = false;
+	bool json = false, explain;
 	size_t n;
 	int ch, fd, rc;
 
@@ -235,12 +242,20 @@ main(int argc, char **argv)
 		usage(stderr);
 		return (EX_USAGE);
 	}
+	argc -= optind;
+	argv += optind;
 	colour_init(stdout);
-	if (strcmp(argv[optind], "policy") == 0)
-		return (policy_command(argc - optind, argv + optind, json));
-	compose(line, sizeof(line), argc - optind, argv + optind);
+	if (strcmp(argv[0], "policy") == 0)
+		return (policy_command(argc, argv, json));
+	explain = strcmp(argv[0], "explain") == 0;
+	if (explain)
+		explain_compose(line, sizeof(line), argc, argv, &json);
+	else
+		compose(line, sizeof(line), argc, argv);
 	fd = dial(path);
 	say(fd, line);
+	if (explain)
+		return (explain_answer(fd, json));
 	text = hear(fd, &n);
 	rc = show(line, text, json);
 	free(text);

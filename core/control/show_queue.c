@@ -112,6 +112,37 @@ show_list(struct json_object *o)
 	return (0);
 }
 
+int
+show_quarantine(struct json_object *o)
+{
+	struct table *t;
+	size_t i, n;
+
+	if (!json_object_is_type(o, json_type_array))
+		return (1);
+	if ((n = json_object_array_length(o)) == 0) {
+		puts("The quarantine is empty.");
+		return (0);
+	}
+	t = table_new("ID|ARRIVED|>SIZE|FROM|TO|HELD BY|REASON");
+	for (i = 0; i < n; i++) {
+		struct json_object *m = json_object_array_get_idx(o, i);
+		const char *sender = str_of(m, "sender");
+
+		table_cell(t, PLAIN, "%s", str_of(m, "id"));
+		table_cell(t, PLAIN, "%s", when(num_of(m, "arrival")));
+		table_cell(t, PLAIN, "%s", size_text(num_of(m, "size")));
+		table_cell(t, PLAIN, "%s",
+		    sender[0] != '\0' ? safe(sender, ADDRESS_MAX) : "<>");
+		rcpt_cell(t, m);
+		table_cell(t, YELLOW, "%s", safe(str_of(m, "hold_by"), 32));
+		table_cell(t, DIM, "%s", safe(str_of(m, "reason"), REASON_MAX));
+	}
+	table_print(&t);
+	printf("%zu message%s\n", n, n == 1 ? "" : "s");
+	return (0);
+}
+
 static void
 line(const char *name, const char *text)
 {
@@ -155,109 +186,14 @@ show_message(struct json_object *o)
 		}
 		table_print(&t);
 	}
+	if (json_object_is_type(obj_of(o, "record"), json_type_object)) {
+		putchar('\n');
+		(void)show_record(obj_of(o, "record"));
+	}
 	putchar('\n');
 	for (; *header != '\0'; header++)
 		if (*header == '\n' || *header == '\t' ||
 		    ((unsigned char)*header >= 0x20 && *header != 0x7f))
 			putchar(*header);
-	return (0);
-}
-
-/* show_edit - "add-header X-Field: value", or "before -> after" */
-static void
-show_edit(struct json_object *e)
-{
-	const char *of = str_of(e, "of");
-	struct json_object *before = obj_of(e, "before");
-
-	printf("      edit     %s", safe(str_of(e, "edit"), 32));
-	if (*of != '\0')
-		printf(" %s", safe(of, 100));
-	if (before != NULL)
-		printf(": %s ->", safe(str_of(e, "before"), 200));
-	else if (*of != '\0' && obj_of(e, "after") != NULL)
-		putchar(':');
-	if (obj_of(e, "after") != NULL)
-		printf(" %s",
-		    safe(str_of(e, "after") + strspn(str_of(e, "after"), " "),
-		        200));
-	putchar('\n');
-}
-
-/* stages - "rcpt accept 0.4 ms" a line of one milter */
-static void
-show_stages(struct json_object *m)
-{
-	struct json_object *list = obj_of(m, "stages"), *edits;
-	size_t i;
-
-	if (json_object_is_type(list, json_type_array))
-		for (i = 0; i < json_object_array_length(list); i++) {
-			struct json_object *s =
-			    json_object_array_get_idx(list, i);
-
-			printf("      %-8s %-28s %s ms\n",
-			    safe(str_of(s, "stage"), 16),
-			    safe(str_of(s, "reply"), 200), str_of(s, "ms"));
-		}
-	edits = obj_of(m, "edits");
-	if (json_object_is_type(edits, json_type_array))
-		for (i = 0; i < json_object_array_length(edits); i++)
-			show_edit(json_object_array_get_idx(edits, i));
-}
-
-static void
-show_record(struct json_object *o)
-{
-	struct json_object *list = obj_of(o, "recipients"), *milters;
-	const char *outcome = str_of(o, "outcome");
-	bool taken = strcmp(outcome, "queued") == 0;
-	size_t i;
-
-	line("id", str_of(o, "id"));
-	line("time", str_of(o, "time"));
-	line("client", str_of(o, "client"));
-	line("helo", str_of(o, "helo"));
-	line("listener", str_of(o, "listener"));
-	line("policy", str_of(o, "policy"));
-	line("from", str_of(o, "sender"));
-	if (json_object_is_type(list, json_type_array))
-		for (i = 0; i < json_object_array_length(list); i++)
-			line("to",
-			    json_object_get_string(
-			        json_object_array_get_idx(list, i)));
-	printf("   outcome  ");
-	colour_text(taken ? GREEN : RED, safe(outcome, 40));
-	putchar('\n');
-	line("decided by", str_of(o, "milter"));
-	line("reply", str_of(o, "reply"));
-	milters = obj_of(o, "milters");
-	if (!json_object_is_type(milters, json_type_array))
-		return;
-	for (i = 0; i < json_object_array_length(milters); i++) {
-		struct json_object *m = json_object_array_get_idx(milters, i);
-
-		printf("  ");
-		colour_text(BOLD, safe(str_of(m, "name"), 64));
-		printf("  %s  %s\n", safe(str_of(m, "endpoint"), 100),
-		    safe(str_of(m, "mode"), 16));
-		show_stages(m);
-	}
-}
-
-int
-show_explain(struct json_object *o)
-{
-	size_t i;
-
-	if (!json_object_is_type(o, json_type_array)) {
-		show_record(o);
-		return (0);
-	}
-	for (i = 0; i < json_object_array_length(o); i++) {
-		if (i > 0)
-			putchar('\n');
-		show_record(json_object_array_get_idx(o, i));
-	}
 	return (0);
 }

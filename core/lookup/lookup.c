@@ -16,6 +16,7 @@
 #include "core/proc/child.h"
 
 #include "milter-sdk/base/json.h"
+#include "milter-sdk/base/metric.h"
 #include "milter-sdk/base/pack.h"
 
 #include <stdlib.h>
@@ -402,12 +403,26 @@ status(struct lookup *l, struct buf *b)
 		log_err("lookup: status: no memory");
 }
 
+static int
+metrics(struct lookup *l, struct buf *b)
+{
+	struct dns_stats d;
+
+	dns_stats(l->dns, &d);
+	return (metric_put(b, d.asked, "milldam_lookup_queries_total", NULL) |
+	    metric_put(b, d.cached, "milldam_lookup_cached_total", NULL) |
+	    metric_put(b, d.failed, "milldam_lookup_failed_total", NULL));
+}
+
 static void
 lookup_command(struct child *c, uint64_t ref, const char *line)
 {
 	struct buf b = BUF_INIT(64 * 1024);
 
-	if (strcmp(line, "status") == 0)
+	if (strcmp(line, "metrics") == 0) {
+		if (metrics(c->priv, &b) != 0)
+			log_err("lookup: metrics: no memory");
+	} else if (strcmp(line, "status") == 0)
 		status(c->priv, &b);
 	else if (buf_addf(&b, "{\"error\":") == 0) {
 		struct buf text = BUF_INIT(8192);

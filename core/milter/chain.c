@@ -87,7 +87,7 @@ failed(struct chain *c, struct link *l)
 		return;
 	if (action == FAIL_ACCEPT && !l->noted_open) {
 		l->noted_open = true;
-		l->state->fail_opens++;
+		stats_fail_open(l);
 		engine_alarm(c->engine, l->conf->name,
 		    l->why != NULL ? l->why : "failed");
 	}
@@ -535,6 +535,7 @@ chain_free(struct chain **cp)
 		struct link *l = &c->all[i];
 
 		conn_put(l);
+		recording_end(l);
 		link_reset_message(l);
 		outcome_clear(&l->now);
 		outcome_clear(&l->kept);

@@ -114,9 +114,20 @@ int engine_mode(struct engine *, const char *milter, enum milter_mode);
  * calls, verdicts, failures, fail-opens, latency */
 int engine_stats(struct engine *, struct buf *out)
     __attribute__((__warn_unused_result__));
+/* engine_metrics - samples for docs/metrics.md of the milters configured */
+int engine_metrics(struct engine *, struct buf *out)
+    __attribute__((__warn_unused_result__));
 /* engine_on_fail_open - called for each fail-open (alarm) */
 void engine_on_fail_open(struct engine *,
     void (*fn)(void *arg, const char *milter, const char *why), void *arg);
+
+/* engine_on_recording - called with each recording (base/tape.h) when its
+ * session ends; what fn wants to keep it takes with buf_take().  Without it
+ * nothing is recorded. */
+void engine_on_recording(struct engine *,
+    void (*fn)(void *arg, const char *milter, const char *listener,
+        struct buf *tape),
+    void *arg);
 
 /* chain_new - for the policy of the listener; NULL with ENOMEM */
 struct chain *chain_new(struct engine *, struct settings *, size_t policy,

@@ -4,6 +4,8 @@
 
 #include "core/milter/breaker.h"
 #include "core/milter/chain.h"
+#include "core/milter/recording.h"
+#include "core/milter/stats.h"
 #include "core/policy/policy.h"
 #include "milter-sdk/base/milter.h"
 
@@ -70,6 +72,7 @@ struct estate {
 	uint64_t health_us, warm_us; /* when the next may begin */
 	uint64_t connects, reused, failures, ejections, probes, probe_failures;
 	uint64_t replays; /* to it */
+	struct stats stats;
 };
 
 /* A milter's run-time state; lives as long as the engine. */
@@ -117,6 +120,9 @@ struct engine {
 	void *alarm_arg;
 	/* for tests: picks a recipient's chain instead of the rules */
 	void (*pick)(const struct chain *, const char *rcpt, uint8_t *modes);
+	void (*recording_fn)(void *, const char *, const char *, struct buf *);
+	void *recording_arg;
+	size_t recorded; /* bytes, of recordings under way */
 	unsigned n_idle; /* of all milters */
 	struct event *pool_tick;
 	struct event *probe_timer;
@@ -144,6 +150,9 @@ struct conn {
 	struct event *ev_read, *ev_write, *timer;
 	struct buf in, out;
 	size_t out_off;
+	size_t out_noted;     /* of out, by the recording */
+	size_t out_let;       /* pipeline = safe: no more of out may leave, */
+	bool due;             /* while an answer is due */
 	uint64_t deadline_us; /* of the phase, or of the message; 0 none */
 	struct milter_options opts;
 	char *lists[MILTER_STAGES]; /* owned copies of opts.lists */
@@ -275,7 +284,8 @@ struct link {
 	char *quarantine; /* reason, until the verdict counts */
 
 	/* record */
-	struct stage_note *stages; /* room for LINK_STAGES_MAX, or NULL */
+	struct recording *recording; /* record = dir, or NULL */
+	struct stage_note *stages;   /* room for LINK_STAGES_MAX, or NULL */
 	size_t n_stages;
 	struct edit_note *notes; /* room for LINK_NOTES_MAX, or NULL */
 	size_t n_notes;
@@ -467,6 +477,8 @@ void conn_put(struct link *); /* into the pool, or QUIT and close */
 bool conn_again(struct link *);
 void conn_drop(struct link *); /* close without a word */
 int conn_flush(struct conn *);
+/* conn_cut - with pipeline = safe forget what has not left; else false */
+bool conn_cut(struct conn *);
 void conn_arm(struct conn *);  /* (re)start the timer */
 void conn_idle(struct conn *); /* nothing is due: free buffers */
 bool conn_ready(const struct link *);

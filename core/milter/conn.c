@@ -22,13 +22,15 @@
 
 enum {
 	READ_ONCE = 64 << 10,
-	RETRY_US = 20 * 1000 /* a milter of ours that is being started */
+	RETRY_US = 20 * 1000, /* a milter of ours that is being started */
+	CLOCK_LAG_US = 20 * 1000
 };
 
 /* forget - the link has no connection, so nothing was said on it */
 static void
 forget(struct link *l)
 {
+	recording_closed(l);
 	l->conn = NULL;
 	l->sent_connect = false;
 	l->sent_helo = 0;
@@ -42,9 +44,11 @@ forget(struct link *l)
 void
 conn_drop(struct link *l)
 {
-	if (l->conn != NULL)
-		conn_free(l->conn);
+	struct conn *c = l->conn;
+
 	forget(l);
+	if (c != NULL)
+		conn_free(c);
 }
 
 /* conn_put - done with it: into the pool, else QUIT and close */
@@ -65,6 +69,8 @@ conn_put(struct link *l)
 void
 conn_say_quit(struct conn *c)
 {
+	if (c->due)
+		(void)conn_cut(c); /* it would wait for the answer */
 	if (milter_put(&c->out, MILTER_QUIT, NULL, 0) == 0)
 		(void)conn_flush(c);
 }
@@ -83,6 +89,11 @@ conn_arm(struct conn *c)
 	uint64_t us, now = now_us();
 	struct timeval tv;
 
+	/* Started again it would wait for the next turn of the event loop, and
+	 * a milter that never stops talking has a packet in each of them. */
+	if (c->deadline_us != 0 && c->deadline_us <= now &&
+	    event_pending(c->timer, EV_TIMEOUT, NULL))
+		return;
 	us = (c->phase == CONN_READY ? m->command_ms : m->connect_ms) * 1000;
 	if (c->deadline_us != 0 && c->deadline_us < now + us)
 		us = c->deadline_us > now ? c->deadline_us - now : 0;
@@ -103,16 +114,75 @@ conn_idle(struct conn *c)
 		buf_fini(&c->out);
 }
 
-/* conn_flush - write what is queued; what is left waits for the socket */
+/* owes - does the milter answer that command? */
+static bool
+owes(const struct conn *c, char cmd)
+{
+	static const struct {
+		char cmd;
+		uint32_t nr;
+	} rows[] = {
+		{ MILTER_CONNECT, MILTER_NR_CONNECT },
+		{ MILTER_HELO, MILTER_NR_HELO },
+		{ MILTER_MAIL, MILTER_NR_MAIL },
+		{ MILTER_RCPT, MILTER_NR_RCPT },
+		{ MILTER_DATA, MILTER_NR_DATA },
+		{ MILTER_HEADER, MILTER_NR_HEADER },
+		{ MILTER_EOH, MILTER_NR_EOH },
+		{ MILTER_BODY, MILTER_NR_BODY },
+		{ MILTER_UNKNOWN, MILTER_NR_UNKNOWN },
+		{ MILTER_EOM, 0 },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (rows[i].cmd == cmd)
+			return ((c->opts.protocol & rows[i].nr) == 0);
+	return (false);
+}
+
+/* let_go - how far what is queued may leave: all of it, or with pipeline = safe
+ * up to the first command that is answered */
+static size_t
+let_go(struct conn *c)
+{
+	struct milter_packet pkt;
+	long n;
+
+	if (c->phase != CONN_READY || !c->conf->safe)
+		return (c->out.len);
+	while (!c->due && c->out_let < c->out.len &&
+	    (n = milter_next(c->out.data + c->out_let, c->out.len - c->out_let,
+	         MILTER_PAYLOAD_MAX, &pkt)) > 0) {
+		c->out_let += (size_t)n;
+		c->due = owes(c, pkt.code);
+	}
+	return (c->out_let);
+}
+
+bool
+conn_cut(struct conn *c)
+{
+	if (c->conf->safe) {
+		c->out.len = c->out_let;
+		c->due = false;
+	}
+	return (c->conf->safe);
+}
+
+/* conn_flush - write what is queued; what is left waits for the socket, or for
+ * an answer */
 int
 conn_flush(struct conn *c)
 {
+	size_t end = let_go(c);
 	int one = 1;
 	ssize_t n;
 
-	while (c->out_off < c->out.len) {
-		n = conn_send(
-		    c, c->out.data + c->out_off, c->out.len - c->out_off);
+	if (c->link != NULL && c->link->recording != NULL)
+		recording_to(c, end);
+	while (c->out_off < end) {
+		n = conn_send(c, c->out.data + c->out_off, end - c->out_off);
 		if (n == -1 && errno == EINTR)
 			continue;
 		if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
@@ -121,7 +191,8 @@ conn_flush(struct conn *c)
 			return (-1);
 		c->out_off += (size_t)n;
 	}
-	c->out.len = c->out_off = 0;
+	if (c->out_off == c->out.len)
+		c->out.len = c->out_off = c->out_let = c->out_noted = 0;
 	/* Without it the kernel delays its acknowledgement of the reply. */
 	if (c->inet)
 		(void)setsockopt(
@@ -306,6 +377,8 @@ negotiated(struct conn *c, const struct milter_packet *pkt)
 		c->phase = CONN_READY;
 		if (c->link == NULL)
 			c->in.len = 0;
+		else
+			recording_options(c->link);
 		conn_idle(c);
 		endpoint_handshake(c);
 		if (c->link == NULL)
@@ -334,6 +407,8 @@ take_packets(struct conn *c)
 	            MILTER_PAYLOAD_MAX, &pkt)) > 0) {
 		off += (size_t)n;
 		c->heard = true;
+		if (l != NULL)
+			recording_from(l, &pkt);
 		if (c->phase == CONN_READY)
 			link_packet(l, &pkt);
 		else
@@ -452,8 +527,11 @@ no_answer(struct conn *c)
 {
 	struct link *l = c->link;
 	char why[80];
-	bool all = c->deadline_us != 0 && now_us() >= c->deadline_us;
+	/* The event loop's clock may be a little behind. */
+	bool all =
+	    c->deadline_us != 0 && now_us() + CLOCK_LAG_US >= c->deadline_us;
 
+	stats_timeout(c);
 	(void)snprintf(why, sizeof(why), "no answer to %c: %s",
 	    l->expect[0].cmd,
 	    all ? "out of time for the message" : "out of time");
@@ -476,6 +554,7 @@ conn_on_timer(evutil_socket_t fd, short what, void *arg)
 	} else if (c->phase == CONN_READY && l != NULL && l->n_expect > 0) {
 		no_answer(c);
 	} else {
+		stats_timeout(c);
 		lost(c, "out of time");
 	}
 	if (l != NULL)

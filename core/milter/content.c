@@ -30,7 +30,7 @@ put_simple(struct link *l, char cmd, uint32_t no, uint32_t nr)
 		return (-1);
 	if ((protocol & no) != 0)
 		return (0);
-	l->state->calls++;
+	stats_call(l, 1);
 	if (milter_put(&l->conn->out, cmd, NULL, 0) == -1)
 		return (-1);
 	if ((protocol & nr) == 0)
@@ -96,7 +96,7 @@ put_header(struct link *l)
 		n++;
 	}
 	buf_fini(&b);
-	l->state->calls += n;
+	stats_call(l, n);
 	if ((l->conn->opts.protocol & MILTER_NR_HEADER) == 0)
 		return (link_expect(l, MILTER_HEADER, n));
 	if (n > 0)
@@ -167,7 +167,7 @@ content_pump(struct link *l)
 			return (-1);
 		l->body_off += n;
 		l->sent_body = true;
-		l->state->calls++;
+		stats_call(l, 1);
 		if ((protocol & MILTER_NR_BODY) != 0)
 			record_stage(l, MILTER_BODY, '-', 0, NULL);
 		else if (link_expect(l, MILTER_BODY, 1) == -1)

@@ -33,6 +33,8 @@ conn_attach(struct conn *c, struct link *l)
 	c->es->busy++;
 	l->conn = c;
 	l->conns++;
+	recording_begin(l);
+	recording_connected(l, c->phase == CONN_READY);
 }
 
 void
@@ -246,8 +248,7 @@ conn_new(struct engine *e, const struct milter_conf *m, struct mstate *state,
 	c->timer = event_new(e->base, -1, 0, conn_on_timer, c);
 	if (c->ev_read == NULL || c->ev_write == NULL || c->timer == NULL)
 		goto fail;
-	state->connects++;
-	c->es->connects++;
+	stats_connect(c->es);
 	return (c);
 
 fail:

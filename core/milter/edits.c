@@ -9,6 +9,7 @@
  */
 
 #include "core/milter/chain_int.h"
+#include "core/smtp/address.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -46,6 +47,25 @@ text_ok(const char *s)
 	return (true);
 }
 
+/* address_ok - is it what MAIL (with null_ok) or RCPT would take?  What is not
+ * could be neither routed nor delivered. */
+static bool
+address_ok(const char *s, bool null_ok)
+{
+	char copy[ADDRESS_MAX + 1];
+	const char *addr;
+	size_t len;
+
+	if (!milter_address(s, null_ok, &addr, &len) || len > ADDRESS_MAX)
+		return (false);
+	memcpy(copy, addr, len);
+	copy[len] = '\0';
+	if (len == 0)
+		return (true);
+	return (address_check(copy) == 0 ||
+	    (!null_ok && strcasecmp(copy, "postmaster") == 0));
+}
+
 /* edit_ok - may this go into a message as it is? */
 static bool
 edit_ok(const struct milter_edit *e)
@@ -62,12 +82,11 @@ edit_ok(const struct milter_edit *e)
 		    milter_value_ok(e->value));
 	case MILTER_ADD_RCPT:
 	case MILTER_ADD_RCPT_PAR:
-	case MILTER_DEL_RCPT:
-		return (milter_address(e->name, false, &addr, &len) &&
-		    text_ok(e->value));
+		return (address_ok(e->name, false) && text_ok(e->value));
+	case MILTER_DEL_RCPT: /* what matches no recipient is left alone */
+		return (milter_address(e->name, false, &addr, &len));
 	case MILTER_CHANGE_FROM:
-		return (milter_address(e->name, true, &addr, &len) &&
-		    text_ok(e->value));
+		return (address_ok(e->name, true) && text_ok(e->value));
 	default:
 		return (text_ok(e->name));
 	}

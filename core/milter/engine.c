@@ -350,6 +350,14 @@ engine_on_fail_open(
 }
 
 void
+engine_on_recording(struct engine *e,
+    void (*fn)(void *, const char *, const char *, struct buf *), void *arg)
+{
+	e->recording_fn = fn;
+	e->recording_arg = arg;
+}
+
+void
 engine_alarm(struct engine *e, const char *milter, const char *why)
 {
 	char room[512];

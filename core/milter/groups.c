@@ -303,6 +303,7 @@ groups_clear(struct chain *c)
 		c->extras = l->next;
 		link_reset_message(l);
 		outcome_clear(&l->now);
+		recording_end(l);
 		outcome_clear(&l->kept);
 		record_clear(l);
 		free(l->why);

@@ -22,7 +22,9 @@ noinst_LTLIBRARIES += %D%/libmilterc.la
 	%D%/pool.c \
 	%D%/probe.c \
 	%D%/record.c \
+	%D%/recording.c %D%/recording.h \
 	%D%/replay.c \
 	%D%/run.c \
 	%D%/stage.c \
+	%D%/stats.c %D%/stats.h \
 	%D%/tls.c

@@ -59,6 +59,7 @@ record_stage(
 		if (us > s->max_us)
 			s->max_us = us;
 		count_verdict(s, reply, text);
+		stats_answer(l, cmd, reply, us, text);
 	}
 	n = l->n_stages > 0 ? &l->stages[l->n_stages - 1] : NULL;
 	if (n != NULL && n->cmd == cmd && n->reply == reply && text == NULL &&

@@ -292,7 +292,7 @@ failed(struct chain *c, struct link *l, struct group *g)
 	}
 	if (action == FAIL_ACCEPT && !l->noted_open) {
 		l->noted_open = true;
-		l->state->fail_opens++;
+		stats_fail_open(l);
 		engine_alarm(c->engine, l->conf->name,
 		    l->why != NULL ? l->why : "failed");
 	}

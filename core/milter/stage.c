@@ -9,7 +9,8 @@
  * After a verdict other than "continue" it is not defined whether commands sent
  * ahead are still answered (libmilter ignores them, others do not), so a
  * connection with answers outstanding is then closed, and the next message
- * opens another.
+ * opens another.  With `pipeline = safe` conn_flush() lets one command go at a
+ * time, and after a verdict those that are left are dropped.
  */
 
 #include "core/milter/chain_int.h"
@@ -62,6 +63,7 @@ link_fail(struct link *l, bool poison, const char *fmt, ...)
 	va_end(ap);
 	if (poison && l->conn != NULL)
 		endpoint_failed(l->chain->engine, l->conf, l->conn->es);
+	stats_failure(l);
 	conn_drop(l);
 	l->failed = true;
 	l->poisoned |= poison;
@@ -69,7 +71,6 @@ link_fail(struct link *l, bool poison, const char *fmt, ...)
 	l->why = strdup(text);
 	outcome_clear(&l->now);
 	edits_clear(&l->edits);
-	l->state->failures++;
 	log_warning("%s: milter=%s: %s", c->id[0] != '\0' ? c->id : "NOQUEUE",
 	    l->conf->name, log_quote(quoted, sizeof(quoted), text));
 }
@@ -141,7 +142,7 @@ command(struct link *l, char cmd, uint32_t no, uint32_t nr,
 		return (-1);
 	if ((protocol & no) != 0)
 		return (0);
-	l->state->calls++;
+	stats_call(l, 1);
 	if (put(l) == -1)
 		return (-1);
 	if ((protocol & nr) == 0)
@@ -306,7 +307,7 @@ put_stage(struct link *l)
 	case Q_MESSAGE:
 		return (content_begin(l));
 	case Q_UNKNOWN:
-		l->state->calls++;
+		stats_call(l, 1);
 		if (put_unknown(l) == -1)
 			return (-1);
 		return ((protocol & MILTER_NR_UNKNOWN) != 0
@@ -406,6 +407,8 @@ link_ask(struct link *l)
 	}
 	if (l->pumping && content_pump(l) == -1)
 		goto fail;
+	if (l->conn != NULL && l->conf->safe && conn_flush(l->conn) == -1)
+		goto fail; /* an answer lets the next command go */
 	return (link_waits(l) ? 1 : 0);
 
 fail:
@@ -413,6 +416,17 @@ fail:
 	if (!conn_again(l) && !replay(l, true, why))
 		link_fail(l, false, "%s", why);
 	return (l->conn != NULL ? 1 : 0);
+}
+
+/* cut - commands that have not been sent need no answer, so the connection is
+ * in step */
+static void
+cut(struct link *l)
+{
+	if (l->conn == NULL || !conn_cut(l->conn))
+		return;
+	l->n_expect = 0;
+	l->pumping = false;
 }
 
 /* session_over - a verdict on the whole session, at CONNECT or HELO */
@@ -440,6 +454,7 @@ session_over(struct link *l, char cmd, struct outcome *o)
 		c->session.reply = strdup(outcome_text(o, cmd == 'C'));
 		c->session_by = l->conf->name;
 	}
+	cut(l);
 	conn_put(l);
 	outcome_move(&l->now, o);
 }
@@ -493,6 +508,7 @@ link_settle(struct link *l, char cmd, struct outcome *o)
 	l->done = true;
 	if (l->conn != NULL)
 		endpoint_verdict(l->conn);
+	cut(l);
 	if (link_waits(l))
 		conn_put(l);
 	l->open = false;
@@ -545,6 +561,12 @@ take_edit(struct link *l, const struct milter_packet *pkt)
 	}
 	if (milter_get_edit(pkt, &e) == -1) {
 		link_fail(l, true, "malformed change '%c'", pkt->code);
+		return;
+	}
+	/* No limit of size stops empty pieces of a body. */
+	if (e.code == MILTER_REPLACE_BODY && e.len == 0 &&
+	    ++l->progress > PROGRESS_MAX) {
+		link_fail(l, true, "empty changes without end");
 		return;
 	}
 	if (edits_add(&l->edits, &e, l->chain->settings->limits.message_size) ==
@@ -613,6 +635,7 @@ take_verdict(struct link *l, const struct milter_packet *pkt)
 		return;
 	}
 	l->sent_us = now;
+	l->conn->due = false;
 	if (--l->expect[0].n == 0)
 		memmove(&l->expect[0], &l->expect[1],
 		    --l->n_expect * sizeof(l->expect[0]));
@@ -660,7 +683,7 @@ link_packet(struct link *l, const struct milter_packet *pkt)
 			conn_arm(l->conn);
 		return;
 	}
-	if (l->n_expect == 0) {
+	if (l->n_expect == 0 || (l->conf->safe && !l->conn->due)) {
 		link_fail(l, true, "reply 0x%02x that nobody asked for",
 		    (unsigned char)pkt->code);
 		return;

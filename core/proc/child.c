@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -79,6 +80,35 @@ child_alarm(struct child *c, const char *kind, const char *text)
 	pack_str(&k, text);
 	if (pack_end(&k) == 0)
 		send_control(c, MSG_ALARM, 0, &b);
+	buf_fini(&b);
+}
+
+int
+child_ask(struct child *c)
+{
+	int sv[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0,
+	        sv) == -1)
+		return (-1);
+	if (chan_send(c->control, MSG_ASK, 0, NULL, 0, sv[1]) == 0)
+		return (sv[0]);
+	(void)close(sv[0]);
+	(void)close(sv[1]);
+	return (-1);
+}
+
+void
+child_recording(
+    struct child *c, uint64_t ref, const char *milter, const char *listener)
+{
+	struct buf b = BUF_INIT(FRAME_MAX);
+	struct packer k = { &b, false };
+
+	pack_str(&k, milter);
+	pack_str(&k, listener);
+	if (pack_end(&k) == 0)
+		send_control(c, MSG_RECORDING, ref, &b);
 	buf_fini(&b);
 }
 
@@ -198,6 +228,12 @@ on_control(void *arg, struct chan *ch, struct frame *f)
 		value = unpack_blob(&u, &n);
 		if (unpack_end(&u) == 0 && c->ops->notice != NULL)
 			c->ops->notice(c, name, value, n);
+		break;
+	case MSG_RECORDING_R:
+		if (c->ops->recording != NULL)
+			c->ops->recording(c, f->ref, f->fd);
+		else if (f->fd != -1)
+			(void)close(f->fd);
 		break;
 	case MSG_REOPEN:
 		if (c->ops->reopen != NULL)

@@ -41,6 +41,9 @@ struct child_ops {
 	/* stop - finish gracefully and call child_exit() */
 	void (*stop)(struct child *);
 	void (*reopen)(struct child *); /* may be NULL */
+	/* recording - the file that child_recording() asked for, or -1; owned
+	 * by the handler (receivers only) */
+	void (*recording)(struct child *, uint64_t ref, int fd);
 	/* notice - the supervisor's mail to postmaster (the queue only) */
 	void (*notice)(
 	    struct child *, const char *subject, const char *text, size_t len);
@@ -64,8 +67,16 @@ void child_reply(
     struct child *, uint64_t ref, bool last, const char *text, size_t len);
 /* child_alarm - tell the supervisor, who logs, counts and keeps it in status */
 void child_alarm(struct child *, const char *kind, const char *text);
+/* child_recording - ask the supervisor for a file: ops->recording answers */
+void child_recording(
+    struct child *, uint64_t ref, const char *milter, const char *listener);
 void child_exit(struct child *, int status) __attribute__((__noreturn__));
 
-extern const struct child_ops receiver_ops, queue_ops, relay_ops, lookup_ops;
+/* child_ask - for the web process: a connection to the supervisor that answers
+ * what it may know; a socket, or -1 with errno */
+int child_ask(struct child *);
+
+extern const struct child_ops receiver_ops, queue_ops, relay_ops, lookup_ops,
+    web_ops;
 
 #endif

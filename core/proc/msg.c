@@ -8,7 +8,7 @@ const char *
 proc_name(enum proc_kind kind)
 {
 	static const char *const names[PROC_KINDS] = { "supervisor", "receiver",
-		"queue", "relay", "lookup" };
+		"queue", "relay", "lookup", "web" };
 
 	return (kind < PROC_KINDS ? names[kind] : "unknown");
 }

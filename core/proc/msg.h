@@ -12,25 +12,30 @@
  */
 enum msg_type {
 	/* supervisor to any child */
-	MSG_PEER = 1, /* u8 kind, u16 index; fd: a channel to that process */
-	MSG_LISTEN,   /* str listener title; fd: listening socket (receiver) */
-	MSG_RELOAD,   /* u32 n, n * (str file name, blob text): all files in
-	                 the order read; the child parses and swaps */
-	MSG_STOP,     /* -: finish what is in hand, then exit 0 */
-	MSG_PING,     /* -: answer MSG_PONG within hang-time or be replaced */
-	MSG_COMMAND,  /* str line: a milldamctl command for this child.  A long
-	                 answer stops after REPLY_WINDOW bytes; "more" with the
-	                 same ref lets REPLY_MORE bytes follow, "cancel" ends
-	                 it without an answer */
-	MSG_STATE,    /* str name, str value: run-time switch, e.g.
-	                 "accept" "paused", "milter.virus" "shadow"; sent at
-	                 start for all that are set, and on change */
-	MSG_REOPEN,   /* -: reopen logs */
+	MSG_PEER = 1,  /* u8 kind, u16 index; fd: a channel to that process */
+	MSG_LISTEN,    /* str listener title; fd: listening socket (receiver) */
+	MSG_RELOAD,    /* u32 n, n * (str file name, blob text): all files in
+	                  the order read; the child parses and swaps */
+	MSG_STOP,      /* -: finish what is in hand, then exit 0 */
+	MSG_PING,      /* -: answer MSG_PONG within hang-time or be replaced */
+	MSG_COMMAND,   /* str line: a milldamctl command for this child.  A long
+	                  answer stops after REPLY_WINDOW bytes; "more" with the
+	                  same ref lets REPLY_MORE bytes follow, "cancel" ends
+	                  it without an answer */
+	MSG_STATE,     /* str name, str value: run-time switch, e.g.
+	                  "accept" "paused", "milter.virus" "shadow"; sent at
+	                  start for all that are set, and on change */
+	MSG_REOPEN,    /* -: reopen logs */
+	MSG_RECORDING_R, /* ref of MSG_RECORDING; fd to write to, or none */
 	/* any child to the supervisor */
 	MSG_PONG = 32,
-	MSG_READY, /* -: first channels are up, work may come */
-	MSG_REPLY, /* ref of the command; u8 last, blob text (JSON) */
-	MSG_ALARM, /* str kind ("fail-open", "disk", "damage"), str text */
+	MSG_READY,     /* -: first channels are up, work may come */
+	MSG_REPLY,     /* ref of the command; u8 last, blob text (JSON) */
+	MSG_ALARM,     /* str kind ("fail-open", "disk", "damage"), str text */
+	MSG_ASK,       /* web only; fd: a socket that serves as a connection to
+	                  the control socket for "metrics" and "health" */
+	MSG_RECORDING, /* ref; str milter, str listener: a receiver asks for a
+	                  file for a recording (record = dir) */
 
 	/* receiver to queue */
 	MSG_SUBMIT = 64, /* env; u8 where (0 inline, 1 memfd, 2 big file of
@@ -48,6 +53,8 @@ enum msg_type {
 	                    of the same transaction come right after it, a
 	                    MSG_SUBMIT last, and all are put, or none; one
 	                    answer.  A set that is not ended is forgotten. */
+	MSG_DISCARDED,   /* u32 recipients of mail that was answered 250 and
+	                    dropped on a milter's word: to be counted */
 	/* queue to receiver */
 	MSG_SUBMITTED,  /* u8 status (0 on stable storage, 1 disk full,
 	                   2 input/output error, 3 refused), str reason */
@@ -100,6 +107,7 @@ enum proc_kind {
 	PROC_QUEUE,
 	PROC_RELAY,
 	PROC_LOOKUP,
+	PROC_WEB,
 	PROC_KINDS
 };
 

@@ -33,7 +33,8 @@
 #define Q     (1u << PROC_QUEUE)
 #define Y     (1u << PROC_RELAY)
 #define L     (1u << PROC_LOOKUP)
-#define ALL   (R | Q | Y | L)
+#define W     (1u << PROC_WEB)
+#define ALL   (R | Q | Y | L | W)
 #define NET   (R | Y | L)
 #define FILES (Q | L)
 
@@ -95,15 +96,16 @@ static const struct {
 	{ SCMP_SYS(write), ALL },
 	{ SCMP_SYS(writev), ALL },
 	/* sockets */
-	{ SCMP_SYS(accept4), R },
+	{ SCMP_SYS(accept4), R | W },
 	{ SCMP_SYS(bind), Y | L },
 	{ SCMP_SYS(connect), NET },
 	{ SCMP_SYS(getpeername), NET },
 	{ SCMP_SYS(getsockname), NET },
 	{ SCMP_SYS(getsockopt), NET },
 	{ SCMP_SYS(setsockopt), NET },
-	{ SCMP_SYS(shutdown), NET },
+	{ SCMP_SYS(shutdown), NET | W },
 	{ SCMP_SYS(socket), NET },
+	{ SCMP_SYS(socketpair), W },
 	{ SCMP_SYS(sendmmsg), L },
 	/* content in memory */
 	{ SCMP_SYS(ftruncate), R | Q },

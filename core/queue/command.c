@@ -21,9 +21,11 @@
 enum {
 	SLICE_ENTRIES = 500,
 	SLICE_BYTES = 128 << 10,
+	SLICE_PIECES = 8,    /* of day files: a millisecond or two */
 	PART_MAX = 32 << 20, /* one message with 10,000 recipients fits */
 	BACKLOG_MAX = 4 << 20,
-	WORDS_MAX = 4
+	WORDS_MAX = 12,
+	SIGN_OF_LIFE = 64 << 20 /* bytes searched without a find */
 };
 
 enum op { OP_LIST, OP_HOLD, OP_RELEASE, OP_DELETE, OP_FLUSH, OP_EXPLAIN };
@@ -34,9 +36,11 @@ struct stream {
 	enum op op;
 	struct entry *at; /* the next one */
 	uint64_t changed;
+	bool caught;   /* only what a milter had held */
 	bool begun;    /* something of the answer has left */
 	size_t credit; /* bytes that may leave */
 	struct records_search search;
+	uint64_t said; /* of search.read, when something was last sent */
 	struct buf out;
 };
 
@@ -203,6 +207,22 @@ command_skip(struct queue *q, struct entry *e)
 			s->at = TAILQ_NEXT(e, all);
 }
 
+/* is_caught - held because a milter said so, or failed */
+static bool
+is_caught(struct queue *q, struct entry *e)
+{
+	bool was_hot = e->hot != NULL, yes;
+	const struct hot *h;
+
+	if ((e->flags & E_HELD) == 0 || (e->flags & E_UNCOMMITTED) != 0)
+		return (false);
+	h = entry_env(q, e);
+	yes = h != NULL && h->env.hold_by[0] != '\0';
+	if (!was_hot)
+		entry_drop_env(q, e);
+	return (yes);
+}
+
 /* list_slice - some more messages of an array; true when it is complete */
 static bool
 list_slice(struct queue *q, struct stream *s)
@@ -212,11 +232,13 @@ list_slice(struct queue *q, struct stream *s)
 
 	if (!s->begun && buf_add(&s->out, "[", 1) == -1)
 		queue_oom();
-	for (n = 0; n < SLICE_ENTRIES && s->out.len < SLICE_BYTES &&
-	     (e = s->at) != NULL;
+	/* Looking into envelopes may cost a read each. */
+	for (n = 0; n < (s->caught ? SLICE_ENTRIES / 10 : SLICE_ENTRIES) &&
+	     s->out.len < SLICE_BYTES && (e = s->at) != NULL;
 	     n++) {
 		s->at = TAILQ_NEXT(e, all);
-		if ((e->flags & E_UNCOMMITTED) != 0)
+		if ((e->flags & E_UNCOMMITTED) != 0 ||
+		    (s->caught && !is_caught(q, e)))
 			continue;
 		if (s->changed++ > 0 && buf_add(&s->out, ",", 1) == -1)
 			queue_oom();
@@ -246,7 +268,7 @@ change_slice(struct queue *q, struct stream *s)
 	return (s->at == NULL);
 }
 
-/* explain_line - one record of the id, from a day file */
+/* explain_line - one record that was found */
 static void
 explain_line(void *arg, const char *line, size_t len)
 {
@@ -255,19 +277,36 @@ explain_line(void *arg, const char *line, size_t len)
 
 	if (buf_add(&s->out, s->changed > 0 ? "," : "[", 1) == -1 ||
 	    list_raw_json(&s->out, line, len) == -1)
-		s->out.len = was; /* far too many: what fits is shown */
+		s->out.len = was; /* cannot be: a piece of records fits */
 	else
 		s->changed++;
 }
 
+/* explain_slice - search a piece further; true when the answer is complete */
 static bool
 explain_slice(struct queue *q, struct stream *s)
 {
-	if (records_search_step(&q->records, &s->search, explain_line, s) == 1)
+	const char *end = "]";
+	int more = 1, n;
+
+	for (n = 0; n < SLICE_PIECES && more == 1 && s->out.len < SLICE_BYTES;
+	     n++)
+		more = records_search_step(
+		    &q->records, &s->search, explain_line, s);
+	if (more == 1) {
+		/* Blanks tell who waits that the search goes on. */
+		if (s->out.len == 0 &&
+		    s->search.read - s->said >= SIGN_OF_LIFE) {
+			s->said = s->search.read;
+			if (buf_add(&s->out, "\n", 1) == -1)
+				queue_oom();
+		}
 		return (false);
-	if ((s->changed > 0
-	            ? buf_add(&s->out, "]", 1)
-	            : buf_addf(&s->out, "{\"error\":\"unknown id\"}")) == -1)
+	}
+	if (s->changed == 0)
+		end = s->search.query.id != NULL ? "{\"error\":\"unknown id\"}"
+		                                 : "[]";
+	if (buf_add(&s->out, end, strlen(end)) == -1)
 		queue_oom();
 	return (true);
 }
@@ -284,7 +323,8 @@ step(struct queue *q, struct stream *s)
 		last = explain_slice(q, s);
 	else
 		last = change_slice(q, s);
-	if (!last && (s->op != OP_LIST || s->out.len == 0))
+	if (!last &&
+	    ((s->op != OP_LIST && s->op != OP_EXPLAIN) || s->out.len == 0))
 		return;
 	child_reply(q->c, s->ref, last, s->out.data, s->out.len);
 	s->begun = true;
@@ -345,28 +385,47 @@ show(struct queue *q, uint64_t ref, const char *id)
 		reply(q, ref, &b);
 }
 
-static void
-explain(struct queue *q, uint64_t ref, const char *id)
+/* explain_queued - from the spool, if the message is still there */
+static bool
+explain_queued(struct queue *q, uint64_t ref, const char *id)
 {
 	struct entry *e = entry_find(q, id);
 	struct buf r = BUF_INIT(RECORD_MAX + 1), b = BUF_INIT(PART_MAX);
-	struct stream *s;
+	bool found = e != NULL &&
+	    spool_read_record(q->spool, e->seq, &r) == 0 && r.len > 0;
 
-	if (e != NULL && spool_read_record(q->spool, e->seq, &r) == 0 &&
-	    r.len > 0) {
+	if (found) {
 		if ((buf_add(&b, "[", 1) | list_raw_json(&b, r.data, r.len) |
 		        buf_add(&b, "]", 1)) != 0)
 			queue_oom();
 		reply(q, ref, &b);
-		buf_fini(&r);
-		return;
 	}
 	buf_fini(&r);
-	if ((s = stream_new(q, ref, OP_EXPLAIN)) != NULL &&
-	    records_search_start(&q->records, &s->search, id) == -1) {
-		stream_free(q, s);
-		reply_error(q, ref, "unknown id", "");
+	return (found);
+}
+
+/* explain - ID, or what a record must show */
+static void
+explain(struct queue *q, uint64_t ref, char **w, int n)
+{
+	struct records_query query = { 0 };
+	struct stream *s;
+	int i;
+
+	for (i = 0; i < n; i++)
+		if (records_query_parse(&query, w[i]) == -1) {
+			reply_error(q, ref, "not understood: ", w[i]);
+			records_query_fini(&query);
+			return;
+		}
+	if (n == 1 && query.id != NULL && explain_queued(q, ref, query.id)) {
+		records_query_fini(&query);
+		return;
 	}
+	if ((s = stream_new(q, ref, OP_EXPLAIN)) != NULL &&
+	    records_search_start(&q->records, &s->search, &query) == -1)
+		queue_oom();
+	records_query_fini(&query);
 }
 
 static void
@@ -425,12 +484,47 @@ queue_command(struct queue *q, uint64_t ref, char **w, int n)
 	return (false);
 }
 
+/* quarantine_command - what milters had held, and nothing else */
+static bool
+quarantine_command(struct queue *q, uint64_t ref, char **w, int n)
+{
+	struct stream *s;
+	struct entry *e;
+	bool show_it = n == 3 && strcmp(w[1], "show") == 0;
+
+	if (n == 2 && strcmp(w[1], "list") == 0) {
+		if ((s = stream_new(q, ref, OP_LIST)) != NULL)
+			s->caught = true;
+		return (true);
+	}
+	if (!show_it && (n != 3 || strcmp(w[1], "delete") != 0))
+		return (false);
+	e = entry_find(q, w[2]);
+	if (e == NULL || !is_caught(q, e))
+		reply_error(q, ref, "not in quarantine", "");
+	else if (show_it)
+		show(q, ref, w[2]);
+	else
+		reply_changed(q, ref, apply(q, e, OP_DELETE));
+	return (true);
+}
+
 static void
 status(struct queue *q, uint64_t ref)
 {
 	struct buf b = BUF_INIT(64 << 10);
 
 	if (list_status(q, &b) == -1)
+		queue_oom();
+	reply(q, ref, &b);
+}
+
+static void
+metrics(struct queue *q, uint64_t ref)
+{
+	struct buf b = BUF_INIT(64 << 10);
+
+	if (queue_metrics(q, &b) == -1)
 		queue_oom();
 	reply(q, ref, &b);
 }
@@ -446,13 +540,17 @@ queue_answer(struct queue *q, uint64_t ref, const char *line)
 	n = words(copy, w);
 	if (n == 1 && strcmp(w[0], "status") == 0)
 		status(q, ref);
+	else if (n == 1 && strcmp(w[0], "metrics") == 0)
+		metrics(q, ref);
 	else if (n == 1 &&
 	    (strcmp(w[0], "more") == 0 || strcmp(w[0], "cancel") == 0))
 		stream_flow(q, ref, w[0][0] == 'm');
-	else if (n == 2 && strcmp(w[0], "explain") == 0)
-		explain(q, ref, w[1]);
-	else if (n < 2 || n > WORDS_MAX || strcmp(w[0], "queue") != 0 ||
-	    !queue_command(q, ref, w, n))
+	else if (n >= 2 && n <= WORDS_MAX && strcmp(w[0], "explain") == 0)
+		explain(q, ref, w + 1, n - 1);
+	else if (n < 2 || n > WORDS_MAX ||
+	    !((strcmp(w[0], "queue") == 0 && queue_command(q, ref, w, n)) ||
+	        (strcmp(w[0], "quarantine") == 0 &&
+	            quarantine_command(q, ref, w, n))))
 		reply_error(q, ref, "unknown command ", line);
 	free(copy);
 }

@@ -73,6 +73,7 @@ entry_new(
 	e->size = size > UINT32_MAX ? UINT32_MAX : (uint32_t)size;
 	e->n_rcpts = e->left = (uint32_t)env->n_rcpts;
 	e->job.e = e;
+	e->own = (env->flags & ENV_BOUNCE) != 0;
 	if (env->sender[0] == '\0')
 		e->flags |= E_NULL;
 	if (q->n_entries >= q->n_ids)
@@ -83,6 +84,20 @@ entry_new(
 	TAILQ_INSERT_TAIL(&q->all, e, all);
 	q->n_entries++;
 	return (e);
+}
+
+/* waiting - the number of recipients that this message's are part of */
+static uint64_t *
+waiting(struct queue *q, const struct entry *e)
+{
+	return (&q->waiting[e->own][(e->flags & E_HELD) != 0]);
+}
+
+void
+entry_count(struct queue *q, struct entry *e)
+{
+	e->counted = true;
+	*waiting(q, e) += e->left;
 }
 
 /* unlist - no longer a message of the queue */
@@ -97,6 +112,9 @@ unlist(struct queue *q, struct entry *e)
 	command_skip(q, e);
 	TAILQ_REMOVE(&q->all, e, all);
 	q->n_entries--;
+	if (e->counted)
+		*waiting(q, e) -= e->left;
+	e->counted = false;
 	entry_defer_flag(q, e, false);
 	entry_set_held(q, e, false);
 	entry_del_jobs(q, e);
@@ -134,12 +152,15 @@ entry_state(const struct entry *e, uint32_t i)
 }
 
 void
-entry_set_state(struct entry *e, uint32_t i, enum rstate st)
+entry_set_state(struct queue *q, struct entry *e, uint32_t i, enum rstate st)
 {
 	uint8_t *p = state_at(e, i);
 
-	if (*p < R_DONE && st >= R_DONE)
+	if (*p < R_DONE && st >= R_DONE) {
 		e->left--;
+		if (e->counted)
+			(*waiting(q, e))--;
+	}
 	*p = (uint8_t)st;
 }
 
@@ -160,7 +181,11 @@ entry_set_held(struct queue *q, struct entry *e, bool on)
 {
 	if (on == ((e->flags & E_HELD) != 0))
 		return;
+	if (e->counted)
+		*waiting(q, e) -= e->left;
 	e->flags ^= E_HELD;
+	if (e->counted)
+		*waiting(q, e) += e->left;
 	if (on)
 		q->n_held++;
 	else

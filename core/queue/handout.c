@@ -156,7 +156,7 @@ begin(struct relay *r, struct handout *h, struct relay_file *f)
 	uint32_t i;
 
 	for (i = 0; i < h->n; i++)
-		entry_set_state(h->e, h->rcpts[i], R_FLIGHT);
+		entry_set_state(r->q, h->e, h->rcpts[i], R_FLIGHT);
 	r->slots[h->ref & 255] = h;
 	r->flights++;
 	r->q->n_flights++;
@@ -304,7 +304,7 @@ took_down(struct relay *r, struct handout *h)
 
 	for (i = 0; i < h->n; i++)
 		if (entry_state(e, h->rcpts[i]) == R_FLIGHT)
-			entry_set_state(e, h->rcpts[i], R_WAIT);
+			entry_set_state(q, e, h->rcpts[i], R_WAIT);
 	handout_end(h);
 	if (!q->stopping && ++e->deaths >= DEATHS_MAX &&
 	    (e->flags & (E_GONE | E_HELD)) == 0) {

@@ -6,11 +6,11 @@ noinst_LTLIBRARIES += %D%/libqueue.la
 	%D%/entry.c \
 	%D%/handout.c \
 	%D%/heap.c %D%/heap.h \
-	%D%/list.c \
+	%D%/list.c %D%/metrics.c \
 	%D%/notice.c \
 	%D%/outcome.c \
 	%D%/queue.c %D%/queue.h \
-	%D%/records.c %D%/records.h \
+	%D%/records.c %D%/records_match.c %D%/records_search.c %D%/records.h \
 	%D%/report.c %D%/report.h \
 	%D%/schedule.c \
 	%D%/site.c \

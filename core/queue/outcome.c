@@ -99,12 +99,12 @@ outcome_fail(struct queue *q, struct entry *e, const struct envelope *env,
 		/* Not told to the sender, so not over: try again later. */
 		log_err("%s: bounce: %s", e->id, strerror(errno));
 		for (i = 0; i < n; i++)
-			entry_set_state(e, f[i].rcpt, R_LATER);
+			entry_set_state(q, e, f[i].rcpt, R_LATER);
 		entry_defer(q, e, f[0].reply);
 		return;
 	}
 	for (i = 0; i < n; i++) {
-		entry_set_state(e, f[i].rcpt, R_FAILED);
+		entry_set_state(q, e, f[i].rcpt, R_FAILED);
 		spool_put_done(
 		    q->spool, e->seq, f[i].rcpt, RCPT_FAILED, f[i].reply);
 		q->counters.failed++;
@@ -144,7 +144,7 @@ bad:
 static void
 sent(struct queue *q, struct entry *e, uint32_t i, const struct answer *a)
 {
-	entry_set_state(e, i, R_DONE);
+	entry_set_state(q, e, i, R_DONE);
 	spool_put_done(q->spool, e->seq, i, RCPT_DONE, a->reply);
 	q->counters.delivered++;
 }
@@ -189,12 +189,12 @@ apply(struct queue *q, struct handout *h, const struct answer *a, uint64_t ms,
 			sent(q, e, i, &a[k]);
 			break;
 		case OUTCOME_DEFER:
-			entry_set_state(e, i, R_LATER);
+			entry_set_state(q, e, i, R_LATER);
 			q->counters.deferrals++;
 			later = a[k].reply;
 			break;
 		case OUTCOME_SITE:
-			entry_set_state(e, i, R_WAIT);
+			entry_set_state(q, e, i, R_WAIT);
 			q->counters.deferrals++;
 			trouble = a[k].reply;
 			break;
@@ -225,6 +225,7 @@ gone(struct queue *q, struct handout *h, const struct answer *a)
 	for (k = 0; k < h->n; k++)
 		if (a[k].what == OUTCOME_DONE) {
 			q->counters.delivered++;
+			q->counters.late++;
 			log_info("%s: deleted, but was being delivered: "
 			         "recipient=%u",
 			    h->e->id, h->rcpts[k]);
@@ -268,7 +269,7 @@ outcome_frame(struct relay *r, struct frame *f)
 			if (a[k].what == OUTCOME_DONE)
 				sent(q, e, h->rcpts[k], &a[k]);
 			else
-				entry_set_state(e, h->rcpts[k], R_LATER);
+				entry_set_state(q, e, h->rcpts[k], R_LATER);
 		if (e->left > 0)
 			entry_hold(q, e, "cannot be read from the spool");
 	} else

@@ -25,7 +25,8 @@ enum {
 	TICK_MS = 50,     /* while the spool has something to do */
 	RECORDS_MS = 500, /* records wait at most so long for their write */
 	IDLE_MS = 5000,
-	STOP_MS = 5000 /* for hand-outs in flight */
+	DISCARD_MAX = 10000, /* recipients of one message */
+	STOP_MS = 5000       /* for hand-outs in flight */
 };
 
 uint64_t
@@ -87,7 +88,7 @@ on_found(void *arg, struct spool_found *f)
 	uint32_t i;
 
 	for (i = 0; i < e->n_rcpts; i++)
-		entry_set_state(e, i,
+		entry_set_state(q, e, i,
 		    f->states[i] == RCPT_DONE         ? R_DONE
 		        : f->states[i] == RCPT_FAILED ? R_FAILED
 		                                      : R_LATER);
@@ -107,6 +108,7 @@ on_found(void *arg, struct spool_found *f)
 		if (f->env.hold_reason[0] != '\0')
 			entry_set_reason(e, f->env.hold_reason);
 	}
+	entry_count(q, e);
 	entry_schedule(q, e);
 	entry_keep_env(q, e, &f->env, &f->place);
 }
@@ -189,11 +191,15 @@ open_spool(struct queue *q)
 		.segment_size = s->queue.segment_size,
 		.inline_max = s->limits.inline_size,
 		.min_free = s->queue.min_free };
+	const struct spool_totals *t;
 	struct spool_events ev = { on_found, submit_synced, on_alarm, q,
 		on_state };
 
 	if ((q->spool = spool_open(&o, &ev)) == NULL)
 		return (-1); /* the spool has logged why */
+	t = spool_totals(q->spool);
+	memcpy(q->counters.messages, t->messages, sizeof(t->messages));
+	memcpy(q->counters.recipients, t->accepted, sizeof(t->accepted));
 	if (records_open(&q->records, s->spool_dir, s->queue.keep_records) ==
 	    -1) {
 		log_err("queue: records: %s", strerror(errno));
@@ -326,18 +332,37 @@ queue_start(struct child *c)
 	return (0);
 }
 
+/* queue_discarded - a receiver has dropped mail after its 250 */
+static void
+queue_discarded(struct queue *q, uint32_t rcpts, bool ok)
+{
+	if (!ok || rcpts > DISCARD_MAX)
+		return;
+	q->counters.messages[0]++;
+	q->counters.recipients[0] += rcpts;
+	spool_put_discarded(q->spool, rcpts);
+	queue_kick(q);
+}
+
 static void
 on_receiver(void *arg, struct chan *ch, struct frame *f)
 {
 	struct receiver *r = arg;
 	struct unpacker u = { f->data, f->len, false };
 	const char *record;
+	uint32_t rcpts;
 
 	(void)ch;
 	switch (f->type) {
 	case MSG_SUBMIT:
 	case MSG_SUBMIT_MORE:
 		submit_frame(r, f);
+		return;
+	case MSG_DISCARDED:
+		if (f->fd != -1)
+			(void)close(f->fd);
+		rcpts = unpack_u32(&u);
+		queue_discarded(r->q, rcpts, unpack_end(&u) == 0);
 		return;
 	case MSG_BIG_FILE:
 		submit_big_file(r, f);

@@ -96,6 +96,8 @@ struct entry {
 	uint32_t n_rcpts, left;
 	uint16_t flights, attempts;
 	uint8_t flags, deaths;
+	bool own;     /* a bounce or notice, not from a client */
+	bool counted; /* in queue.waiting: durable and not over */
 	char id[ENV_ID_MAX];
 };
 TAILQ_HEAD(entry_list, entry);
@@ -192,6 +194,10 @@ struct limiter { /* so many at once, then one each interval */
 struct counters { /* each counted where it happens */
 	uint64_t accepted, delivered, failed, bounced, discarded, deferrals,
 	    deleted;
+	/* recipients that were delivered after their message was deleted */
+	uint64_t late;
+	/* as spool_totals.messages and .accepted, but only what is durable */
+	uint64_t messages[2], recipients[2];
 };
 
 struct queue {
@@ -200,7 +206,8 @@ struct queue {
 	struct event *ev, *sync_ev;
 	struct entry_list all;
 	struct entry **ids;
-	size_t n_ids; /* buckets, a power of two */
+	size_t n_ids;           /* buckets, a power of two */
+	uint64_t waiting[2][2]; /* recipients, by entry.own and E_HELD */
 	size_t n_entries, n_held, n_deferred, n_uncommitted, n_flights;
 	struct hot_list hots;
 	size_t hot_weight;
@@ -246,9 +253,12 @@ struct entry *entry_new(
     struct queue *, const struct envelope *, uint64_t seq, uint64_t size);
 /* entry_free - forget it; it has no hand-outs */
 void entry_free(struct queue *, struct entry *);
+/* entry_count - it is durable: its recipients wait for their outcome */
+void entry_count(struct queue *, struct entry *);
 struct entry *entry_find(struct queue *, const char *id);
 enum rstate entry_state(const struct entry *, uint32_t rcpt);
-void entry_set_state(struct entry *, uint32_t rcpt, enum rstate);
+void entry_set_state(
+    struct queue *, struct entry *, uint32_t rcpt, enum rstate);
 void entry_defer_flag(struct queue *, struct entry *, bool);
 void entry_set_held(struct queue *, struct entry *, bool);
 void entry_set_reason(struct entry *, const char *);
@@ -343,6 +353,9 @@ void entry_hold(struct queue *, struct entry *, const char *why);
 int list_entry(struct queue *, struct entry *, bool full, struct buf *out)
     __attribute__((__warn_unused_result__));
 int list_status(struct queue *, struct buf *out)
+    __attribute__((__warn_unused_result__));
+/* metrics.c: samples for docs/metrics.md */
+int queue_metrics(struct queue *, struct buf *out)
     __attribute__((__warn_unused_result__));
 int list_raw_json(struct buf *out, const char *text, size_t len)
     __attribute__((__warn_unused_result__));

@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { NAME_LEN = 16, PIECE = 1 << 20 }; /* "2026-01-31.jsonl" */
+enum { NAME_LEN = 16 }; /* "2026-01-31.jsonl" */
 
 int
 records_open(struct records *r, const char *spool_dir, unsigned keep)
@@ -72,8 +72,7 @@ newest_first(const void *a, const void *b)
 	return (memcmp(b, a, NAME_LEN));
 }
 
-/* day_files - their names, newest first; n_r 0 and NULL if none */
-static char (*day_files(struct records *r, size_t *n_r))[NAME_LEN]
+char (*records_days(struct records *r, size_t *n_r))[NAME_LEN]
 {
 	char(*names)[NAME_LEN] = NULL, (*more)[NAME_LEN];
 	size_t n = 0, cap = 0;
@@ -112,7 +111,7 @@ expire(struct records *r)
 {
 	char name[NAME_LEN + 1];
 	size_t i, n;
-	char(*names)[NAME_LEN] = day_files(r, &n);
+	char(*names)[NAME_LEN] = records_days(r, &n);
 
 	for (i = r->keep; i < n; i++) {
 		memcpy(name, names[i], NAME_LEN);
@@ -198,101 +197,4 @@ records_add(struct records *r, const char *text, size_t len, uint64_t now_ms)
 	if (r->out.len >= RECORDS_BUFFER)
 		records_flush(r);
 	return (0);
-}
-
-int
-records_search_start(
-    struct records *r, struct records_search *s, const char *id)
-{
-	memset(s, 0, sizeof(*s));
-	s->fd = -1;
-	s->piece.max = PIECE + 2 * RECORD_MAX;
-	if (strlen(id) >= sizeof(s->id)) {
-		errno = EINVAL;
-		return (-1);
-	}
-	(void)snprintf(s->id, sizeof(s->id), "%s", id);
-	records_flush(r);
-	s->names = day_files(r, &s->n_names);
-	return (0);
-}
-
-void
-records_search_fini(struct records_search *s)
-{
-	if (s->fd != -1)
-		(void)close(s->fd);
-	s->fd = -1;
-	free(s->names);
-	s->names = NULL;
-	buf_fini(&s->piece);
-}
-
-/* matches - the line is a record of that id, or of a group of it */
-static bool
-matches(const char *line, size_t len, const char *id)
-{
-	char want[64];
-	const char *p;
-	size_t n;
-
-	n = (size_t)snprintf(want, sizeof(want), "\"id\":\"%s", id);
-	p = memmem(line, len, want, n);
-	return (
-	    p != NULL && p + n < line + len && (p[n] == '"' || p[n] == '-'));
-}
-
-/* take_lines - whole lines of the piece; the rest stays for the next step */
-static void
-take_lines(struct records_search *s, void (*fn)(void *, const char *, size_t),
-    void *arg)
-{
-	char *p = s->piece.data, *end = p + s->piece.len, *nl;
-
-	while (p < end && (nl = memchr(p, '\n', (size_t)(end - p))) != NULL) {
-		if (matches(p, (size_t)(nl - p), s->id)) {
-			s->found = true;
-			fn(arg, p, (size_t)(nl - p));
-		}
-		p = nl + 1;
-	}
-	s->piece.len = (size_t)(end - p);
-	if (s->piece.len > RECORD_MAX)
-		s->piece.len = 0; /* no record of ours is as long */
-	memmove(s->piece.data, p, s->piece.len);
-}
-
-int
-records_search_step(struct records *r, struct records_search *s,
-    void (*fn)(void *arg, const char *line, size_t len), void *arg)
-{
-	char name[NAME_LEN + 1], room[64 * 1024];
-	size_t got = 0;
-	ssize_t n = 0;
-
-	if (s->fd == -1) {
-		if (s->at >= s->n_names || s->found)
-			return (0); /* an id lives in one day's file */
-		memcpy(name, s->names[s->at++], NAME_LEN);
-		name[NAME_LEN] = '\0';
-		s->fd = openat(r->dir, name, O_RDONLY | O_CLOEXEC);
-		s->offset = 0;
-		s->piece.len = 0;
-		if (s->fd == -1)
-			return (1);
-	}
-	while (got < PIECE) {
-		n = pread(s->fd, room, sizeof(room), (off_t)s->offset);
-		if (n <= 0 || buf_add(&s->piece, room, (size_t)n) == -1)
-			break;
-		s->offset += (uint64_t)n;
-		got += (size_t)n;
-	}
-	if (s->piece.len > 0)
-		take_lines(s, fn, arg);
-	if (n <= 0) {
-		(void)close(s->fd);
-		s->fd = -1;
-	}
-	return (1);
 }

@@ -163,7 +163,7 @@ ask(struct queue *q, struct entry *e, const char *addr, uint32_t i)
 	slot = &q->asks[a->ref % (sizeof(q->asks) / sizeof(q->asks[0]))];
 	a->next = *slot;
 	*slot = a;
-	entry_set_state(e, i, R_ROUTING);
+	entry_set_state(q, e, i, R_ROUTING);
 	e->flags |= E_PINNED;
 	send_ask(q, a, addr);
 }
@@ -191,15 +191,16 @@ asks_forget(struct queue *q, struct entry *e)
 		}
 	for (i = 0; i < e->n_rcpts; i++)
 		if (entry_state(e, i) == R_ROUTING)
-			entry_set_state(e, i, R_LATER);
+			entry_set_state(q, e, i, R_LATER);
 }
 
 /* discard - routed to nowhere: over, and counted */
 static void
 discard(struct queue *q, struct entry *e, const struct rcpt *r, uint32_t i)
 {
-	entry_set_state(e, i, R_DONE);
-	spool_put_done(q->spool, e->seq, i, RCPT_DONE, "discarded by routing");
+	entry_set_state(q, e, i, R_DONE);
+	spool_put_done(
+	    q->spool, e->seq, i, RCPT_DISCARDED, "discarded by routing");
 	q->counters.discarded++;
 	outcome_log(
 	    e, r->addr, "discard", "", "250 2.0.0 discarded", OUTCOME_DONE, 0);
@@ -256,7 +257,7 @@ spread(struct queue *q, struct entry *e, struct envelope *env, uint32_t first,
 			fates[n++] = (struct fate){ i, text, "", NULL };
 			break;
 		case 2:
-			entry_set_state(e, i, R_LATER);
+			entry_set_state(q, e, i, R_LATER);
 			q->counters.deferrals++;
 			outcome_log(e, env->rcpts[i].addr, "error", "", text,
 			    OUTCOME_DEFER, 0);
@@ -285,7 +286,7 @@ entry_expand(struct queue *q, struct entry *e)
 	entry_defer_flag(q, e, false);
 	for (i = 0; i < e->n_rcpts; i++)
 		if (entry_state(e, i) == R_LATER)
-			entry_set_state(e, i, R_WAIT);
+			entry_set_state(q, e, i, R_WAIT);
 	spread(q, e, &h->env, 0, e->n_rcpts);
 }
 
@@ -408,7 +409,7 @@ routed(struct queue *q, struct entry *e, uint32_t i, int status,
 	if (h == NULL || status != 0 || route->mailer == MAILER_NONE) {
 		(void)snprintf(text, sizeof(text), "451 4.4.3 routing: %s",
 		    reason[0] != '\0' ? reason : "no answer");
-		entry_set_state(e, i, R_LATER);
+		entry_set_state(q, e, i, R_LATER);
 		q->counters.deferrals++;
 		entry_defer(q, e, text);
 		return;
@@ -416,9 +417,9 @@ routed(struct queue *q, struct entry *e, uint32_t i, int status,
 	route_fini(&h->env.rcpts[i].route);
 	h->env.rcpts[i].route = *route;
 	memset(route, 0, sizeof(*route));
-	entry_set_state(e, i, R_WAIT);
+	entry_set_state(q, e, i, R_WAIT);
 	if ((e->flags & E_HELD) != 0)
-		entry_set_state(e, i, R_LATER);
+		entry_set_state(q, e, i, R_LATER);
 	else
 		spread(q, e, &h->env, i, i + 1);
 }

@@ -474,6 +474,9 @@ durable(struct queue *q, struct pending *p)
 	const struct envelope *v = &e->hot->env;
 
 	e->flags &= (uint8_t)~E_UNCOMMITTED;
+	entry_count(q, e);
+	q->counters.messages[e->own]++;
+	q->counters.recipients[e->own] += e->n_rcpts;
 	log_from(e, v, p->record);
 	if (!p->is_own) {
 		q->counters.accepted++;

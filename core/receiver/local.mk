@@ -10,6 +10,7 @@ noinst_LTLIBRARIES += %D%/libreceiver.la
 	%D%/peers.c \
 	%D%/receiver.c %D%/receiver.h \
 	%D%/record.c \
+	%D%/recordings.c \
 	%D%/session.c \
 	%D%/split.c \
 	%D%/store.c \

@@ -66,7 +66,7 @@ receiver_session_gone(struct receiver *r)
 {
 	static const struct timeval now = { 0, 0 };
 
-	if (r->stopping && r->n_sessions == 0)
+	if (r->stopping && r->n_sessions == 0 && r->n_recordings == 0)
 		(void)event_add(r->tick, &now);
 }
 
@@ -91,6 +91,7 @@ receiver_open(struct child *c)
 		return (-1);
 	}
 	engine_on_fail_open(r->engine, on_fail_open, r);
+	engine_on_recording(r->engine, recordings_keep, r);
 	return (0);
 }
 
@@ -170,7 +171,12 @@ receiver_command(struct child *c, uint64_t ref, const char *line)
 	static const char failed[] = "{\"error\":\"out of memory\"}";
 	struct buf b = BUF_INIT(STATUS_MAX);
 
-	if (strcmp(line, "status") != 0)
+	if (strcmp(line, "metrics") == 0) {
+		if (record_metrics(c->priv, &b) == 0)
+			child_reply(c, ref, true, b.data, b.len);
+		else
+			child_reply(c, ref, true, "", 0);
+	} else if (strcmp(line, "status") != 0)
 		child_reply(c, ref, true, unknown, sizeof(unknown) - 1);
 	else if (record_status(c->priv, &b) == -1)
 		child_reply(c, ref, true, failed, sizeof(failed) - 1);
@@ -205,6 +211,7 @@ const struct child_ops receiver_ops = {
 	.start = receiver_start,
 	.peer = receiver_peer,
 	.listener = receiver_listener,
+	.recording = recordings_file,
 	.reload = receiver_reload,
 	.state = receiver_state,
 	.command = receiver_command,

@@ -216,6 +216,9 @@ struct receiver {
 	struct client_count *clients[CLIENT_BUCKETS];
 	uint64_t client_seed;
 	struct client_name names[NAMES_KEPT];
+	struct kept_recording *recordings; /* that wait for their files */
+	unsigned n_recordings;
+	uint64_t recording_ref;
 	unsigned n_sessions;
 	uint64_t sessions_total, messages, rejected;
 	unsigned submitting;
@@ -315,6 +318,11 @@ int store_write(int fd, const char *, size_t, uint64_t at)
     __attribute__((__warn_unused_result__));
 int store_memory_file(void);
 
+/* recordings.c: milters' recordings into files of the supervisor */
+void recordings_keep(void *receiver, const char *milter, const char *listener,
+    struct buf *tape);
+void recordings_file(struct child *, uint64_t ref, int fd);
+
 /* submit.c: end of data to the last reply */
 void submit_message(struct session *);
 /* submit_pack - a frame for the queue; -1 when it does not fit */
@@ -341,6 +349,10 @@ void record_send_part(
 void record_refusal(
     struct session *, const char *milter, const char *reply, const char *to);
 const char *record_relay(const struct session *, char *room, size_t n);
+/* record_discard - the queue counts what a milter has us drop */
+void record_discard(struct session *, const struct envelope *);
+int record_metrics(struct receiver *, struct buf *out)
+    __attribute__((__warn_unused_result__));
 int record_status(struct receiver *, struct buf *out)
     __attribute__((__warn_unused_result__));
 

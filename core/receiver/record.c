@@ -7,6 +7,7 @@
 #include "core/receiver/receiver.h"
 
 #include "milter-sdk/base/json.h"
+#include "milter-sdk/base/metric.h"
 #include "milter-sdk/base/pack.h"
 
 #include <stdio.h>
@@ -14,7 +15,11 @@
 #include <string.h>
 #include <time.h>
 
-enum { RCPTS_SHOWN = 1000, CHAIN_RECORD_MAX = 128 << 10 };
+enum {
+	RCPTS_SHOWN = 1000,
+	CHAIN_RECORD_MAX = 128 << 10,
+	MESSAGE_ID_MAX = 1000 /* bytes */
+};
 
 const char *
 record_relay(const struct session *s, char *room, size_t n)
@@ -89,6 +94,26 @@ add_rcpts(struct buf *out, const struct envelope *e)
 	        : json_kv_num(out, "recipients_in_all", e->n_rcpts));
 }
 
+/* add_message_id - as the client sent it, for searches */
+static int
+add_message_id(struct buf *out, const struct message *m)
+{
+	size_t i = message_find(m, "Message-ID", 0), n;
+	const char *p;
+
+	if (i == m->n_fields)
+		return (0);
+	p = m->fields[i].value;
+	n = m->fields[i].value_len;
+	while (n > 0 && strchr(" \t\r\n", *p) != NULL)
+		p++, n--;
+	while (n > 0 && strchr(" \t\r\n", p[n - 1]) != NULL)
+		n--;
+	if (n == 0 || n > MESSAGE_ID_MAX)
+		return (0);
+	return (json_key(out, "message_id") == -1 ? -1 : json_strn(out, p, n));
+}
+
 /* add_milters - the chain's part; one too large is left out, and said so */
 static int
 add_milters(struct session *s, int group, struct buf *out)
@@ -139,6 +164,7 @@ make(struct session *s, const struct envelope *e, int group,
 	    json_kv_str(out, "policy", e->policy) == -1 ||
 	    json_kv_str(out, "policy_hash", e->policy_hash) == -1 ||
 	    json_kv_str(out, "sender", e->sender) == -1 ||
+	    add_message_id(out, &s->tx->msg) == -1 ||
 	    (t->rcpts && add_rcpts(out, e) == -1) ||
 	    json_kv_num(out, "size", s->tx->size) == -1 ||
 	    json_kv_str(out, "outcome", t->outcome) == -1 ||
@@ -203,6 +229,30 @@ record_send_part(struct session *s, const struct part *p, const char *outcome)
 	struct told t = { outcome, p->reply, p->milter, true };
 
 	send_record(s, &p->env, p->group, &t);
+}
+
+void
+record_discard(struct session *s, const struct envelope *env)
+{
+	struct buf b = BUF_INIT(64);
+	struct packer k = { &b, false };
+
+	pack_u32(&k, (uint32_t)env->n_rcpts);
+	if (s->r->queue == NULL || pack_end(&k) == -1 ||
+	    chan_send_buf(s->r->queue, MSG_DISCARDED, 0, &b, -1) == -1)
+		log_warning("%s: discard: not counted", env->id);
+	buf_fini(&b);
+}
+
+int
+record_metrics(struct receiver *r, struct buf *out)
+{
+	return (metric_put(out, r->n_sessions, "milldam_sessions", NULL) |
+	    metric_put(out, r->sessions_total, "milldam_sessions_total", NULL) |
+	    metric_put(out, r->messages, "milldam_received_total", NULL) |
+	    metric_put(out, r->rejected, "milldam_refused_total", NULL) |
+	    metric_put(out, r->submitting, "milldam_submitting", NULL) |
+	    engine_metrics(r->engine, out));
 }
 
 int

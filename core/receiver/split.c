@@ -159,8 +159,13 @@ done(struct session *s)
 	for (i = 0; i < t->n_parts; i++) {
 		struct part *p = &t->parts[i];
 
-		if (!p->queue)
-			record_send_part(s, p, outcome_of(s, p));
+		if (!p->queue) {
+			const char *outcome = outcome_of(s, p);
+
+			record_send_part(s, p, outcome);
+			if (strcmp(outcome, "discarded") == 0)
+				record_discard(s, &p->env);
+		}
 		if (p->reply[0] == '5' && s->tx->prdr)
 			s->r->rejected++;
 	}

@@ -50,6 +50,7 @@ discarded(struct session *s, const char *milter)
 	    log_quote(who, sizeof(who), milter),
 	    record_relay(s, relay, sizeof(relay)));
 	record_send(s, "discarded", "", milter);
+	record_discard(s, &t->env);
 	accepted(s);
 }
 

@@ -14,6 +14,7 @@
 #include "core/relay/session.h"
 
 #include "milter-sdk/base/json.h"
+#include "milter-sdk/base/metric.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -474,6 +475,27 @@ status(const struct relay *r, struct buf *b)
 	    json_kv_num(b, "damaged", s->damaged) | buf_addf(b, "}"));
 }
 
+static int
+metrics(const struct relay *r, struct buf *b)
+{
+	const struct relay_stats *s = &r->stats;
+
+	return (
+	    metric_put(b, r->n_sessions, "milldam_relay_connections", NULL) |
+	    metric_put(b, r->n_idle, "milldam_relay_idle_connections", NULL) |
+	    metric_put(b, r->n_jobs, "milldam_relay_delivering", NULL) |
+	    metric_put(b, s->messages, "milldam_relay_handouts_total", NULL) |
+	    metric_put(b, s->opened, "milldam_relay_opened_total", NULL) |
+	    metric_put(b, s->reused, "milldam_relay_reused_total", NULL) |
+	    metric_put(b, s->damaged, "milldam_relay_damaged_total", NULL) |
+	    metric_put(b, s->delivered, "milldam_relay_answers_total", "answer",
+	        "delivered", NULL) |
+	    metric_put(b, s->deferred, "milldam_relay_answers_total", "answer",
+	        "deferred", NULL) |
+	    metric_put(b, s->failed, "milldam_relay_answers_total", "answer",
+	        "failed", NULL));
+}
+
 static void
 relay_command(struct child *c, uint64_t ref, const char *line)
 {
@@ -482,6 +504,8 @@ relay_command(struct child *c, uint64_t ref, const char *line)
 
 	if (strcmp(line, "status") == 0)
 		rc = status(c->priv, &b);
+	else if (strcmp(line, "metrics") == 0)
+		rc = metrics(c->priv, &b);
 	else
 		rc = buf_addf(&text, "unknown command %s", line) |
 		    buf_addf(&b, "{\"error\":") |

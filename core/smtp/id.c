@@ -18,12 +18,13 @@
 
 enum { TIME_CHARS = 6, PROCESS_CHARS = 5, COUNTER_CHARS = 4 };
 
+static const char digits[] =
+    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
 /* put - v modulo 62^n as n characters */
 static char *
 put(char *out, uint64_t v, unsigned n)
 {
-	static const char digits[] =
-	    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 	unsigned i;
 
 	for (i = n; i-- > 0; v /= 62)
@@ -50,12 +51,28 @@ queue_id_make(char out[ENV_ID_MAX])
 	*p = '\0';
 }
 
+uint64_t
+queue_id_time(const char *id)
+{
+	uint64_t now = (uint64_t)time(NULL), v = 0;
+	const char *p;
+	int i;
+
+	if (!queue_id_ok(id))
+		return (0);
+	for (i = 0; i < TIME_CHARS; i++) {
+		p = strchr(digits, id[i]);
+		v = 62 * v + (uint64_t)(p - digits);
+	}
+	/* Six characters last for 1,800 years; an id of another making gives
+	 * a time that is no time of ours. */
+	return (v > 1577836800 && v <= now + 86400 ? v : 0);
+}
+
 bool
 queue_id_ok(const char *id)
 {
-	static const char alnum[] =
-	    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-	size_t n = strspn(id, alnum);
+	size_t n = strspn(id, digits);
 
 	if (n < 12 || n > 16)
 		return (false);

@@ -112,6 +112,19 @@ append_end(struct spool *sp, struct batch *b, enum rec_type type)
 	buf_fini(&out);
 }
 
+/* append_totals - in the batch of what they count; SEG_TAIL has kept room */
+static void
+append_totals(struct spool *sp, struct batch *b)
+{
+	struct rec_head h = { .type = REC_TOTALS };
+	unsigned char room[TOTALS_BYTES];
+	struct iovec iov = { room, sizeof(room) };
+
+	rec_totals_put(room, &sp->totals);
+	append(sp, b, &h, &iov, 1);
+	sp->totals_new = false;
+}
+
 /* write_out - the batch with its commit record, to the file */
 static void
 write_out(struct spool *sp, bool seal)
@@ -126,6 +139,8 @@ write_out(struct spool *sp, bool seal)
 		sync_failed(sp, ENOMEM);
 		return;
 	}
+	if (sp->totals_new)
+		append_totals(sp, b);
 	if (seal)
 		append_end(sp, b, REC_SEAL);
 	append_end(sp, b, REC_COMMIT);
@@ -180,6 +195,14 @@ fit(struct spool *sp, uint64_t n, bool message)
 	if ((b = batch_open(sp)) == NULL || room(b, n) == -1)
 		return (NULL);
 	return (b);
+}
+
+void
+journal_totals(struct spool *sp)
+{
+	sp->totals_new = true;
+	/* without room or memory: with the next batch that has them */
+	(void)!journal_room(sp, REC_HEAD, false);
 }
 
 int

@@ -270,7 +270,11 @@ put_all(struct spool *sp, const struct spool_new *m, struct putting *p,
 		}
 		seq_r[i] = sp->next_seq++;
 		sp->stats.messages_put++;
+		p[i].e->own = (m[i].env->flags & ENV_BOUNCE) != 0;
+		sp->totals.messages[p[i].e->own]++;
+		sp->totals.accepted[p[i].e->own] += p[i].e->n_rcpts;
 	}
+	sp->totals_new = true;
 	return (0);
 }
 
@@ -350,11 +354,40 @@ void
 spool_put_done(struct spool *sp, uint64_t seq, uint32_t rcpt,
     enum rcpt_state state, const char *reply)
 {
-	struct rec_small s = { .a = rcpt, .b = state, .text = reply };
+	struct rec_small s = { .a = rcpt,
+		.b = state == RCPT_FAILED ? RCPT_FAILED : RCPT_DONE,
+		.text = reply };
+	struct spool_totals *t = &sp->totals;
 	struct ent *e = ent_find(sp, seq);
+	bool first;
 
-	if (e != NULL && !e->ended)
-		outcome(sp, REC_DONE, e, ent_mark(e, rcpt), &s);
+	if (e == NULL || e->ended)
+		return;
+	first = rcpt < e->n_rcpts && !ent_final(e, rcpt);
+	outcome(sp, REC_DONE, e, ent_mark(e, rcpt), &s);
+	if (!first)
+		return;
+	/* Now, when the record is in the batch: one that it filled up has left
+	 * without it. */
+	*(state == RCPT_FAILED       ? &t->bounced[e->own]
+	        : state == RCPT_DONE ? &t->delivered[e->own]
+	                             : &t->discarded[e->own]) += 1;
+	sp->totals_new = true;
+}
+
+void
+spool_put_discarded(struct spool *sp, uint64_t rcpts)
+{
+	sp->totals.messages[0]++;
+	sp->totals.accepted[0] += rcpts;
+	sp->totals.discarded[0] += rcpts;
+	journal_totals(sp);
+}
+
+const struct spool_totals *
+spool_totals(const struct spool *sp)
+{
+	return (&sp->totals);
 }
 
 void
@@ -388,4 +421,6 @@ spool_put_drop(struct spool *sp, uint64_t seq, const char *why)
 		return;
 	sp->stats.messages_dropped++;
 	outcome(sp, REC_DROP, e, true, &s);
+	sp->totals.deleted[e->own] += e->left;
+	sp->totals_new = true;
 }

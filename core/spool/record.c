@@ -150,3 +150,34 @@ rec_small_get(const void *data, size_t n, struct rec_small *s)
 	s->text = unpack_str(&u);
 	return (unpack_end(&u));
 }
+
+void
+rec_totals_put(unsigned char *out, const struct spool_totals *t)
+{
+	unsigned char *p = out;
+	uint64_t v[TOTALS_N];
+	size_t i;
+
+	memcpy(v, t, sizeof(v));
+	put(&p, TOTALS_N, 4);
+	for (i = 0; i < TOTALS_N; i++)
+		put(&p, v[i], 8);
+}
+
+int
+rec_totals_get(const unsigned char *in, size_t n, struct spool_totals *t)
+{
+	const unsigned char *p = in;
+	uint64_t v[TOTALS_N], count;
+	size_t i;
+
+	if (n < TOTALS_BYTES || (count = get(&p, 4)) < TOTALS_N ||
+	    count > TOTALS_N_MAX || n != 4 + count * 8) {
+		errno = EPROTO;
+		return (-1);
+	}
+	for (i = 0; i < TOTALS_N; i++)
+		v[i] = get(&p, 8);
+	memcpy(t, v, sizeof(v));
+	return (0);
+}

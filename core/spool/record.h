@@ -29,6 +29,7 @@ enum rec_type {
 	REC_SEAL,   /* nothing follows in this segment */
 	REC_COMMIT, /* ends a batch */
 	REC_MOVE,   /* a live message again; its state follows */
+	REC_TOTALS, /* what was counted up to here: struct spool_totals */
 	REC_TYPE_END
 };
 
@@ -77,5 +78,16 @@ int rec_small_put(struct buf *, const struct rec_small *)
     __attribute__((__warn_unused_result__));
 int rec_small_get(const void *, size_t n, struct rec_small *small_r)
     __attribute__((__warn_unused_result__));
+
+/* Totals: n, then n numbers; a later version may have more of them. */
+enum {
+	TOTALS_N = sizeof(struct spool_totals) / sizeof(uint64_t),
+	TOTALS_BYTES = 4 + TOTALS_N * 8,
+	TOTALS_N_MAX = 1000
+};
+void rec_totals_put(unsigned char *out, const struct spool_totals *);
+/* rec_totals_get - 0, or -1 with EPROTO */
+int rec_totals_get(const unsigned char *in, size_t n,
+    struct spool_totals *totals_r) __attribute__((__warn_unused_result__));
 
 #endif

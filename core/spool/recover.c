@@ -203,6 +203,7 @@ message(struct scan *s, const struct piece *c)
 			body->dead = false;
 	}
 	e->rec->held = (env.flags & ENV_HELD) != 0;
+	e->own = (env.flags & ENV_BOUNCE) != 0;
 	env_fini(&env);
 	return (0);
 }
@@ -251,6 +252,13 @@ apply(struct scan *s, const struct piece *c)
 	if (c->h.type == REC_MESSAGE || c->h.type == REC_MOVE) {
 		if (message(s, c) == -1)
 			save(s, c->off, c->len, "unreadable message");
+		return;
+	}
+	if (c->h.type == REC_TOTALS) {
+		if (rec_totals_get(pay, c->h.length, &s->sp->totals) == -1)
+			save(s, c->off, c->len, "unreadable totals");
+		else
+			s->sp->totals_found = true;
 		return;
 	}
 	if (rec_small_get(pay, c->h.length, &r) == -1)
@@ -532,6 +540,23 @@ orphans(struct spool *sp, const struct names *n)
 	}
 }
 
+/* first_totals - a spool without any: what is here was accepted once */
+static void
+first_totals(struct spool *sp)
+{
+	struct ent *e;
+	size_t i;
+
+	if (sp->totals_found || sp->totals.messages[0] > 0 ||
+	    sp->totals.messages[1] > 0)
+		return;
+	for (i = 0; i < sp->n_hash; i++)
+		for (e = sp->hash[i]; e != NULL; e = e->next) {
+			sp->totals.messages[e->own]++;
+			sp->totals.accepted[e->own] += e->left;
+		}
+}
+
 /* reap - bodies of messages that were over.  Not before: nothing is removed
  * when the journal turns out to be unreadable further on. */
 static void
@@ -571,6 +596,7 @@ recover(struct spool *sp)
 	if (!sp->opts.read_only)
 		orphans(sp, &n);
 	reap(sp);
+	first_totals(sp);
 	r = 0;
 done:
 	free(n.segs);

@@ -148,7 +148,27 @@ head_put(struct spool *sp, int fd, uint64_t num)
 	crc = crc32c(0, b, 48);
 	for (i = 0; i < 4; i++)
 		b[48 + i] = (unsigned char)(crc >> (8 * i));
+	rec_totals_put(b + HEAD_TOTALS, &sp->totals);
+	crc = crc32c(0, b + HEAD_TOTALS, TOTALS_BYTES);
+	for (i = 0; i < 4; i++)
+		b[HEAD_TOTALS - 4 + i] = (unsigned char)(crc >> (8 * i));
 	return (io_write(sp->io, fd, b, sizeof(b), 0));
+}
+
+/* head_totals - for the time when all records that had them are gone */
+static void
+head_totals(struct spool *sp, int fd)
+{
+	unsigned char b[4 + TOTALS_BYTES];
+	uint32_t crc = 0;
+	size_t i;
+
+	if (io_read(sp->io, fd, b, sizeof(b), HEAD_TOTALS - 4) == -1)
+		return;
+	for (i = 0; i < 4; i++)
+		crc |= (uint32_t)b[i] << (8 * i);
+	if (crc == crc32c(0, b + 4, TOTALS_BYTES))
+		(void)!rec_totals_get(b + 4, TOTALS_BYTES, &sp->totals);
 }
 
 /* head_read - the numbers in a segment's head; -1 if damaged */
@@ -179,6 +199,8 @@ seg_head_get(struct spool *sp, struct seg *g)
 
 	if (head_read(sp, g->fd, v) == -1 || v[0] != (g->num ^ sp->salt))
 		return (-1);
+	if (!sp->totals_found)
+		head_totals(sp, g->fd);
 	if (v[1] > sp->next_seq && v[1] <= REC_NUM_NEXT)
 		sp->next_seq = v[1];
 	if (v[2] > sp->next_batch && v[2] <= REC_NUM_NEXT)

@@ -36,7 +36,24 @@ struct spool_place {
 	uint32_t crc; /* CRC-32C of exactly these bytes */
 };
 
-enum rcpt_state { RCPT_WAITING, RCPT_DONE, RCPT_FAILED };
+enum rcpt_state {
+	RCPT_WAITING,
+	RCPT_DONE,
+	RCPT_FAILED,
+	RCPT_DISCARDED /* for spool_put_done() alone: found again as done */
+};
+
+/*
+ * What was counted since the spool was made, in recipients but for messages;
+ * [0] mail from clients, [1] the queue's own (bounces, notices).  Each number
+ * goes up where its event is put into the journal, and is written in the same
+ * batch: so after a crash they agree with the messages that are found.
+ * accepted and messages include what no sync has covered yet.
+ */
+struct spool_totals {
+	uint64_t messages[2], accepted[2], delivered[2], bounced[2],
+	    discarded[2], deleted[2];
+};
 
 /* What recovery found, one per live message, in journal order.  Recipients that
  * are done or failed are marked so; env belongs to the callee afterwards. */
@@ -119,6 +136,11 @@ void spool_put_deferred(struct spool *, uint64_t seq, uint64_t next_try_ms,
     unsigned attempts, const char *reply);
 void spool_put_hold(struct spool *, uint64_t seq, bool held, const char *why);
 void spool_put_drop(struct spool *, uint64_t seq, const char *why);
+
+/* spool_put_discarded - recipients of a message that was accepted and dropped
+ * on a milter's word: only counted, as accepted and as discarded */
+void spool_put_discarded(struct spool *, uint64_t rcpts);
+const struct spool_totals *spool_totals(const struct spool *);
 
 /* spool_flush - write the batch; start a sync unless one is in flight */
 void spool_flush(struct spool *);

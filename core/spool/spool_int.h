@@ -14,6 +14,7 @@
  */
 enum {
 	SEG_DATA = 512,      /* where a segment's records begin */
+	HEAD_TOTALS = 64,    /* in its head; 4 bytes of CRC before them */
 	SEG_RESERVE = 2,     /* free segments that only outcomes may take */
 	SEG_PIECE = 1 << 20, /* zeros written to a new one between commits */
 	SEG_KEEP = 8,        /* free segments kept for use again */
@@ -24,7 +25,7 @@ enum {
 	STATE_END = 1, /* in a hold record: a copy's state is complete */
 	NAME_ROOM = 40
 };
-/* room kept at a segment's end for the seal and its commit */
+/* room kept at a segment's end for the totals, the seal and its commit */
 #define SEG_TAIL (4 * (REC_HEAD + 32))
 
 struct seg {
@@ -65,7 +66,7 @@ struct ent {
 	uint64_t batch;
 	uint32_t length; /* of the record's payload */
 	uint32_t n_rcpts, left;
-	bool ended, moving;
+	bool ended, moving, own;
 	uint64_t bits;           /* recipients that are final, n_rcpts <= 64 */
 	unsigned char *more;     /* the same for more of them */
 	struct found_state *rec; /* during recovery */
@@ -143,6 +144,9 @@ struct spool {
 	size_t n_gone, cap_gone;
 	struct sync sync;
 	struct spool_stats stats;
+	struct spool_totals totals;
+	bool totals_new;   /* not in the journal yet */
+	bool totals_found; /* by recovery, in a record; a head's are older */
 };
 
 /* spool.c */
@@ -194,6 +198,8 @@ int journal_room(struct spool *, uint64_t n, bool message)
     __attribute__((__warn_unused_result__));
 void journal_write(struct spool *);
 void batch_free(struct batch *);
+/* journal_totals - a batch will be written, with the totals in it */
+void journal_totals(struct spool *);
 /* journal_read - bytes of a segment, written or still in the batch */
 int journal_read(struct spool *, uint64_t seg, void *, size_t, uint64_t off)
     __attribute__((__warn_unused_result__));

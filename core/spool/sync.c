@@ -245,6 +245,22 @@ lost:
 	}
 }
 
+/* uncount - messages that were not accepted after all */
+static void
+uncount(struct spool *sp, const struct batch *b)
+{
+	struct ent *e;
+	size_t i;
+
+	for (i = 0; i < b->n_seqs; i++) {
+		if ((e = ent_find(sp, b->seqs[i])) == NULL)
+			continue;
+		sp->totals.messages[e->own]--;
+		sp->totals.accepted[e->own] -= e->n_rcpts;
+	}
+	sp->totals_new = true;
+}
+
 /* to_lost - move a list of batches, widening the range that is void */
 static void
 to_lost(struct spool *sp, struct batch *b, uint64_t range[2])
@@ -255,6 +271,7 @@ to_lost(struct spool *sp, struct batch *b, uint64_t range[2])
 		p = &(*p)->next;
 	*p = b;
 	for (; b != NULL; b = b->next) {
+		uncount(sp, b);
 		if (range[0] == 0 || b->num < range[0])
 			range[0] = b->num;
 		if (b->num > range[1])

@@ -9,6 +9,7 @@
 #include "core/supervisor/control.h"
 
 #include "milter-sdk/base/json.h"
+#include "milter-sdk/base/metric.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -148,30 +149,92 @@ probe_gathered(struct client *c)
 	say_buf(c, &b, rc);
 }
 
-/* health - live: the supervisor answers; ready: mail can be taken and moved */
-static void
-health(struct client *c)
+/* is_ready - mail can be taken and moved; the names of what is missing into
+ * problems.  Without the page that tells it mail goes on: web does not count.
+ */
+static bool
+is_ready(const struct sup *sup, struct buf *problems)
 {
-	const struct sup *sup = c->sup;
-	struct buf b = BUF_INIT(1 << 16);
 	bool ready = sup->phase == RUNNING && sup->accepting;
 	size_t i;
-	int rc = buf_add(&b, "{\"live\":true", strlen("{\"live\":true"));
 
-	rc |= json_key(&b, "problems") | buf_add(&b, "[", 1);
 	for (i = 0; i < sup->n_procs; i++) {
 		const struct process *p = sup->procs[i];
 
 		if (p->gone || (p->pid != 0 && (p->ops == NULL || p->ready)))
 			continue;
-		ready = false;
-		if (b.data[b.len - 1] != '[')
-			rc |= buf_add(&b, ",", 1);
-		rc |= json_str(&b, p->name);
+		if (p->ops == NULL || p->ops->kind != PROC_WEB)
+			ready = false;
+		if (problems == NULL)
+			continue;
+		if (problems->data[problems->len - 1] != '[')
+			(void)!buf_add(problems, ",", 1);
+		(void)!json_str(problems, p->name);
 	}
+	return (ready);
+}
+
+/* health - live: the supervisor answers */
+static void
+health(struct client *c)
+{
+	struct buf b = BUF_INIT(1 << 16);
+	bool ready;
+	int rc = buf_add(&b, "{\"live\":true", strlen("{\"live\":true"));
+
+	rc |= json_key(&b, "problems") | buf_add(&b, "[", 1);
+	ready = rc == 0 && is_ready(c->sup, &b);
 	rc |= buf_add(&b, "]", 1);
 	rc |= json_key(&b, "ready");
 	rc |= buf_addf(&b, "%s}", ready ? "true" : "false");
+	say_buf(c, &b, rc);
+}
+
+/* add_own - what the supervisor itself knows */
+static int
+add_own(struct client *c, struct buf *b)
+{
+	const struct sup *sup = c->sup;
+	size_t i, k;
+	int rc = 0;
+
+	for (i = 0; i < sup->n_procs; i++) {
+		const struct process *p = sup->procs[i];
+
+		if (p->gone)
+			continue;
+		rc |= metric_put(b, p->pid != 0, "milldam_process_up",
+		          "process", p->name, NULL) |
+		    metric_put(b, p->restarts, "milldam_process_restarts_total",
+		        "process", p->name, NULL);
+		if (p->ops == NULL)
+			continue;
+		for (k = 0; k < c->n_parts; k++)
+			if (c->parts[k].from == p && c->parts[k].ref == 0 &&
+			    !c->parts[k].lost)
+				break;
+		rc |= metric_put(b, k < c->n_parts, "milldam_process_answers",
+		    "process", p->name, NULL);
+	}
+	return (rc |
+	    metric_put(b, sup->n_alarms, "milldam_alarms_total", NULL) |
+	    metric_put(b, is_ready(sup, NULL), "milldam_ready", NULL));
+}
+
+/* metrics_gathered - for the web process, which makes a page of it */
+static void
+metrics_gathered(struct client *c)
+{
+	struct buf b = BUF_INIT(16 << 20);
+	size_t i;
+	int rc = add_own(c, &b);
+
+	for (i = 0; i < c->n_parts; i++)
+		if (part_of(c, c->parts[i].from) != NULL)
+			rc |= buf_addf(&b, "# process %s\n",
+			          c->parts[i].from->name) |
+			    buf_add(&b, c->parts[i].text.data,
+			        c->parts[i].text.len);
 	say_buf(c, &b, rc);
 }
 
@@ -254,6 +317,8 @@ own_command(struct client *c, char **w, size_t n)
 		gather_start(c, PROC_KINDS, "status", status_gathered);
 	else if (n == 1 && strcmp(w[0], "probe") == 0)
 		gather_start(c, PROC_KINDS, "probe", probe_gathered);
+	else if (n == 1 && strcmp(w[0], "metrics") == 0)
+		gather_start(c, PROC_KINDS, "metrics", metrics_gathered);
 	else if (n == 1 && strcmp(w[0], "health") == 0)
 		health(c);
 	else if (n == 1 && strcmp(w[0], "reload") == 0)
@@ -286,7 +351,13 @@ control_run(struct client *c)
 			words[n++] = word;
 	if (n == 0)
 		client_error(c, "empty command");
+	else if (c->asks &&
+	    (n != 1 ||
+	        (strcmp(words[0], "metrics") != 0 &&
+	            strcmp(words[0], "health") != 0)))
+		client_error(c, "not for this process");
 	else if (strcmp(words[0], "queue") == 0 ||
+	    strcmp(words[0], "quarantine") == 0 ||
 	    strcmp(words[0], "explain") == 0)
 		gather_stream(c, spawn_find(c->sup, PROC_QUEUE, 0), c->line);
 	else

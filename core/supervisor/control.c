@@ -21,7 +21,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { LINE_MAX_BYTES = 4096, ANSWER_MAX = 256 << 20, CLIENT_SECONDS = 20 };
+enum {
+	ASKS_MAX = 4,
+	LINE_MAX_BYTES = 4096,
+	ANSWER_MAX = 256 << 20,
+	CLIENT_SECONDS = 20
+};
 
 static int
 socket_path(const struct sup *sup, struct sockaddr_un *un)
@@ -157,24 +162,15 @@ on_readable(evutil_socket_t sock, short what, void *arg)
 	control_run(c);
 }
 
-static void
-on_connection(evutil_socket_t fd, short what, void *arg)
+static struct client *
+client_new(struct sup *sup, int sock)
 {
 	static const struct timeval limit = { CLIENT_SECONDS, 0 };
-	struct sup *sup = arg;
-	struct client *c, *i;
-	unsigned n = 0;
-	int sock;
+	struct client *c;
 
-	(void)what;
-	sock = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	if (sock == -1)
-		return;
-	for (i = sup->clients; i != NULL; i = i->next)
-		n++;
-	if (n >= CLIENTS_MAX || (c = calloc(1, sizeof(*c))) == NULL) {
+	if ((c = calloc(1, sizeof(*c))) == NULL) {
 		(void)close(sock);
-		return;
+		return (NULL);
 	}
 	c->sup = sup;
 	c->sock = sock;
@@ -186,8 +182,45 @@ on_connection(evutil_socket_t fd, short what, void *arg)
 	    event_new(sup->base, sock, EV_READ | EV_PERSIST, on_readable, c);
 	c->out_ev = event_new(sup->base, sock, EV_WRITE, on_writable, c);
 	if (c->in_ev == NULL || c->out_ev == NULL ||
-	    event_add(c->in_ev, &limit) == -1)
+	    event_add(c->in_ev, &limit) == -1) {
 		client_free(c);
+		return (NULL);
+	}
+	return (c);
+}
+
+void
+control_adopt(struct sup *sup, int sock)
+{
+	struct client *c, *i;
+	unsigned n = 0;
+
+	for (i = sup->clients; i != NULL; i = i->next)
+		n += i->asks;
+	if (n >= ASKS_MAX)
+		(void)close(sock);
+	else if ((c = client_new(sup, sock)) != NULL)
+		c->asks = true;
+}
+
+static void
+on_connection(evutil_socket_t fd, short what, void *arg)
+{
+	struct sup *sup = arg;
+	struct client *i;
+	unsigned n = 0;
+	int sock;
+
+	(void)what;
+	sock = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (sock == -1)
+		return;
+	for (i = sup->clients; i != NULL; i = i->next)
+		n += !i->asks;
+	if (n >= CLIENTS_MAX)
+		(void)close(sock);
+	else
+		(void)client_new(sup, sock);
 }
 
 int

@@ -13,6 +13,7 @@ enum { GATHER_MAX = 64 };
 struct part { /* of a gathered answer */
 	struct process *from;
 	uint64_t ref; /* 0: answered */
+	bool lost;    /* it has ended, or cannot be asked */
 	struct buf text;
 };
 
@@ -25,6 +26,7 @@ struct client {
 	size_t len;
 	struct buf out;
 	size_t sent;
+	bool asks;             /* the web process: may do nothing else */
 	bool ended;            /* free it when all is written */
 	uint64_t stream;       /* ref of a child's answer that is passed on */
 	struct process *asked; /* whose answer that is */

@@ -142,6 +142,7 @@ gather_start(struct client *c, enum proc_kind kind, const char *line,
 		part->from = p;
 		part->text.max = PART_MAX;
 		part->ref = ask(sup, p, line);
+		part->lost = part->ref == 0;
 		c->n_parts++;
 	}
 	if (complete(c))
@@ -206,6 +207,7 @@ gather_lost(struct sup *sup, struct process *p)
 		for (i = 0; i < c->n_parts; i++)
 			if (c->parts[i].from == p && c->parts[i].ref != 0) {
 				c->parts[i].ref = 0;
+				c->parts[i].lost = true;
 				c->parts[i].text.len = 0;
 				waited = true;
 			}

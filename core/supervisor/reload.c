@@ -125,6 +125,7 @@ sup_reload(struct sup *sup, struct buf *errors)
 	listen_announce(sup);
 	renew_lookup(sup, old);
 	spawn_milters_again(sup, old);
+	spawn_web_again(sup);
 	settings_unref(&old);
 	buf_fini(&b);
 	log_info("supervisor: reloaded: file=%s", sup->conf_path);

@@ -170,6 +170,10 @@ on_control(void *arg, struct chan *ch, struct frame *f)
 	const char *kind, *text;
 
 	(void)ch;
+	if (f->type == MSG_ASK && f->fd != -1 && p->ops->kind == PROC_WEB) {
+		control_adopt(p->sup, f->fd);
+		return;
+	}
 	if (f->fd != -1)
 		(void)close(f->fd);
 	switch (f->type) {
@@ -181,6 +185,9 @@ on_control(void *arg, struct chan *ch, struct frame *f)
 		break;
 	case MSG_REPLY:
 		control_answer(p->sup, f);
+		break;
+	case MSG_RECORDING:
+		recordings_asked(p, f);
 		break;
 	case MSG_ALARM:
 		kind = unpack_str(&u);
@@ -575,6 +582,28 @@ spawn_milters_again(struct sup *sup, const struct settings *old)
 	}
 }
 
+void
+spawn_web_again(struct sup *sup)
+{
+	const bool wanted = sup->settings->n_web_addresses > 0;
+	struct process *p = spawn_find(sup, PROC_WEB, 0);
+
+	if (p == NULL) {
+		if (wanted && add_kind(sup, &web_ops, 1) == 0)
+			spawn_process(sup->procs[sup->n_procs - 1]);
+		return;
+	}
+	if (!wanted && !p->gone) {
+		p->gone =
+		    true; /* ended by its own reload: no address is left */
+		(void)event_del(p->restart);
+	} else if (wanted && p->gone) {
+		p->gone = false;
+		if (p->pid == 0)
+			spawn_process(p);
+	}
+}
+
 int
 spawn_all(struct sup *sup)
 {
@@ -584,7 +613,8 @@ spawn_all(struct sup *sup)
 	if (add_kind(sup, &lookup_ops, 1) == -1 ||
 	    add_kind(sup, &queue_ops, 1) == -1 ||
 	    add_kind(sup, &relay_ops, s->relays) == -1 ||
-	    add_kind(sup, &receiver_ops, s->receivers) == -1)
+	    add_kind(sup, &receiver_ops, s->receivers) == -1 ||
+	    add_kind(sup, &web_ops, s->n_web_addresses > 0) == -1)
 		return (-1);
 	for (i = 0; i < sup->n_procs; i++)
 		spawn_process(sup->procs[i]);
@@ -604,7 +634,7 @@ spawn_ready(const struct sup *sup)
 	for (i = 0; i < sup->n_procs; i++) {
 		const struct process *p = sup->procs[i];
 
-		if (p->ops != NULL && !p->ready)
+		if (p->ops != NULL && !p->ready && p->ops->kind != PROC_WEB)
 			return (false);
 		if (p->ops == NULL && (m = spawn_milter_of(p)) != NULL &&
 		    m->endpoints[0].family == ENDPOINT_UNIX &&

@@ -99,6 +99,9 @@ struct process *spawn_find(struct sup *, enum proc_kind, unsigned index);
 void spawn_watch(struct sup *); /* once a second: pings and hung children */
 /* spawn_milters_again - start new ones, end removed ones, tell the others */
 void spawn_milters_again(struct sup *, const struct settings *old);
+/* spawn_web_again - start it if the settings now ask for it, and end it if they
+ * do no longer */
+void spawn_web_again(struct sup *);
 bool spawn_ready(const struct sup *);
 const struct milter_conf *spawn_milter_of(const struct process *);
 /* spawn_wanted - is the milter ours to start, and does any policy ask it? */
@@ -130,11 +133,19 @@ void state_free(struct sup *);
 int state_set(struct sup *, const char *name, const char *value);
 void state_send_all(struct sup *, struct process *);
 
+/* recordings.c - files for what milters and listeners record */
+/* recordings_prepare - make the directories; as root, before the change of
+ * user */
+int recordings_prepare(const struct settings *, bool root, uid_t, gid_t);
+void recordings_asked(struct process *, struct frame *);
+
 /* control.c */
 int control_open(struct sup *);
 void control_answer(struct sup *, struct frame *); /* MSG_REPLY */
 /* gather_lost - the process has ended: nobody need wait for it */
 void gather_lost(struct sup *, struct process *);
+/* control_adopt - a socket that asks "metrics" and "health" alone; takes it */
+void control_adopt(struct sup *, int sock);
 void control_close(struct sup *);
 
 #endif

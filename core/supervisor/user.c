@@ -34,6 +34,7 @@ static const struct {
 	{ "queue", "milldam-queue", 2 },
 	{ "relay", "milldam-relay", 3 },
 	{ "lookup", "milldam-lookup", 4 },
+	{ "web", "milldam-web", 5 },
 	{ "milter", "milldam-milter", MILTER_OFFSET },
 };
 
@@ -106,6 +107,8 @@ user_prepare(struct sup *sup)
 		rc = make_folder(
 		    s->spool_dir, 0700, queue, queue_gid, sup->root);
 	free(milters);
+	if (rc == 0)
+		rc = recordings_prepare(s, sup->root, uid, gid);
 	return (rc);
 }
 

@@ -8,5 +8,7 @@ noinst_LTLIBRARIES += %D%/libbase.la
 	%D%/frame.c %D%/frame.h \
 	%D%/json.c %D%/json.h \
 	%D%/log.c %D%/log.h \
+	%D%/metric.c %D%/metric.h \
 	%D%/milter.c %D%/milter.h \
-	%D%/pack.c %D%/pack.h
+	%D%/pack.c %D%/pack.h \
+	%D%/tape.c %D%/tape.h

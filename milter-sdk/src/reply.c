@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
 
@@ -48,11 +49,15 @@ void
 reply_set(struct mill_txn *t, int code, const char *xcode, const char *text)
 {
 	struct reply *r = &t->reply;
-	char *to = r->text;
+	char *to;
 	size_t n;
 
-	r->code = code;
 	r->n_lines = 0;
+	r->code = 0;
+	if (r->text == NULL && (r->text = malloc(SDK_REPLY_TEXT)) == NULL)
+		return; /* the MTA has a text of its own */
+	to = r->text;
+	r->code = code;
 	(void)snprintf(r->xcode, sizeof(r->xcode), "%s", xcode ? xcode : "");
 	while (r->n_lines < SDK_REPLY_LINES) {
 		n = strcspn(text, "\n");
@@ -69,7 +74,7 @@ enum mill_verdict
 mill_reply(
     struct mill_txn *t, int code, const char *xcode, const char *fmt, ...)
 {
-	char text[SDK_REPLY_LINES * (SDK_REPLY_LINE + 1)];
+	char text[SDK_REPLY_TEXT];
 	va_list ap;
 
 	t->reply.code = 0;

@@ -11,19 +11,20 @@
 #include <pthread.h>
 
 /*
- * What the parts of libmilldam share.  engine.c (libmilter) and test.c (no
- * sockets) feed the same functions of stage.c; nothing else knows libmilter.
+ * What the parts of libmilldam share.  The back-ends (libmilter.c, and dialog.c
+ * below events.c) and test.c (no sockets) feed the same functions of stage.c.
  */
 enum {
 	SDK_SESSION_MAX = 64 << 10, /* bytes kept of a session */
 	SDK_MESSAGE_MAX = 16 << 20, /* of envelope, header and edits */
 	SDK_REPLY_LINES = 32,       /* libmilter's limit */
 	SDK_REPLY_LINE = 480,       /* half of libmilter's: '%' is doubled */
-	SDK_HEADER_LINE = 998,      /* RFC 5322 2.1.1 */
-	SDK_REASON_MAX = 100,       /* what Postfix keeps */
-	SDK_OPTIONS_MAX = 127,      /* in a filter's table */
-	SDK_MACROS_MAX = 448,       /* bytes of a filter's list of macros */
-	SDK_PROGRESS_MS = 4000      /* Sendmail waits 10 s by default */
+	SDK_REPLY_TEXT = SDK_REPLY_LINES * (SDK_REPLY_LINE + 1),
+	SDK_HEADER_LINE = 998, /* RFC 5322 2.1.1 */
+	SDK_REASON_MAX = 100,  /* what Postfix keeps */
+	SDK_OPTIONS_MAX = 127, /* in a filter's table */
+	SDK_MACROS_MAX = 448,  /* bytes of a filter's list of macros */
+	SDK_PROGRESS_MS = 4000 /* Sendmail waits 10 s by default */
 };
 
 struct mill_nets {
@@ -97,7 +98,7 @@ struct reply {
 	char xcode[12]; /* "" none */
 	size_t n_lines;
 	const char *lines[SDK_REPLY_LINES]; /* in text */
-	char text[SDK_REPLY_LINES * (SDK_REPLY_LINE + 1)];
+	char *text; /* SDK_REPLY_TEXT bytes; NULL until there was one */
 };
 
 struct user_data {
@@ -141,12 +142,14 @@ struct mill_txn {
 	struct user_data message_data;
 	struct reply reply;
 
-	/* engine.c */
+	/* libmilter.c */
 	unsigned long no_reply; /* SMFIP_NR_ that were negotiated */
 	bool begun;             /* the session has its settings */
-	bool counted;           /* among the messages in hand */
 
-	/* automatic progress, engine.c */
+	bool counted; /* among the messages in hand, session.c */
+
+	/* automatic progress, session.c */
+	void (*progress)(struct mill_txn *); /* tell the MTA */
 	pthread_mutex_t lock;
 	bool working; /* message() runs: under lock */
 	int64_t told_ms;
@@ -186,12 +189,12 @@ void reply_print(const struct reply *, struct buf *);
 
 /*
  * signals.c - signals_catch() before any thread is made, signals_own() when
- * libmilter runs: then signals_wait() gets each SIGHUP, SIGTERM and SIGINT, or
- * 0 after the time.  signals_rest() is the one that libmilter's threads must
- * not block.
+ * libmilter runs (until it has ended): then signals_wait() gets each SIGHUP,
+ * SIGTERM and SIGINT, or 0 after the time.  signals_rest() is the one that
+ * libmilter's threads must not block.
  */
 int signals_catch(void) MILL_CHECK;
-void signals_own(void);
+void signals_own(bool (*ended)(void));
 int signals_wait(int timeout_ms);
 int signals_rest(void);
 
@@ -205,19 +208,25 @@ int listen_text(const char *where, char *room, size_t n) MILL_CHECK;
 int listen_check(const char *where) MILL_CHECK;
 void listen_made(const char *where);
 void listen_remove(const char *where);
+/* listen_open - a socket that listens there, not blocking, mode 0660; where is
+ * listen_text()'s */
+int listen_open(const char *where) MILL_CHECK;
 int absolute(const char *path, char *room, size_t n) MILL_CHECK;
 
 /*
- * engine.c - engine_open() listens; engine_start() runs libmilter in threads
- * that leave signals to the caller.  -1 with errno.
+ * A back-end.  open() listens; start() makes threads that leave signals to the
+ * caller; ended() - it has given up; asked() - because of a signal.  -1 with
+ * errno.
  */
-int engine_open(const struct mill_filter *, const char *where);
-int engine_start(void);
-bool engine_ended(void);                 /* libmilter has given up */
-bool engine_asked_to(void);              /* because of a signal */
-void engine_stop(void);                  /* begin nothing new */
-unsigned engine_in_hand(void);           /* messages and sessions' stages */
-void engine_set_loaded(struct loaded *); /* for sessions to come; takes it */
+struct engine {
+	const char *name;
+	int (*open)(const struct mill_filter *, const char *where);
+	int (*start)(void);
+	bool (*ended)(void);
+	bool (*asked)(void);
+};
+extern const struct engine engine_events;    /* events.c */
+extern const struct engine engine_libmilter; /* libmilter.c */
 
 #ifdef SANITIZER /* which may be one without a leak check */
 void __lsan_do_leak_check(void) __attribute__((__weak__));

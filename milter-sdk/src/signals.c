@@ -143,14 +143,14 @@ find_waiting(void)
 }
 
 void
-signals_own(void)
+signals_own(bool (*ended)(void))
 {
 	const struct timespec tick = { 0, TRY_MS * 1000000 };
 	bool told = false;
 	pid_t tid;
 	int i;
 
-	for (i = 0; i < REST_TRIES && !engine_ended(); i++) {
+	for (i = 0; i < REST_TRIES && !ended(); i++) {
 		if ((tid = find_waiting()) != 0) {
 			told = true;
 			(void)tgkill(getpid(), tid, signals_rest());

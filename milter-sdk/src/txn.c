@@ -71,6 +71,7 @@ txn_free(struct mill_txn **tp)
 	txn_end_message(t);
 	set_data(&t->session_data, NULL, NULL);
 	arena_fini(&t->session);
+	free(t->reply.text);
 	(void)pthread_mutex_destroy(&t->lock);
 	loaded_unref(&t->loaded);
 	free(t);

@@ -324,4 +324,6 @@ const struct mill_filter access_filter = {
 	.without = MILL_WITHOUT_HELO,
 	/* A discarded recipient leaves the envelope; QUARANTINE:reason. */
 	.edits = MILL_EDIT_DEL_RCPT | MILL_EDIT_QUARANTINE,
+	/* Tables are files; to read a changed one again is rare. */
+	.quick = MILL_QUICK_ALL,
 };

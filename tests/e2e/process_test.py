@@ -8,7 +8,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 from milterclient import children  # noqa: E402
-from gateway import INST, Client, Gateway, Tap, wait_for  # noqa: E402
+from gateway import INST, Client, Gateway, free_port, Tap, wait_for  # noqa: E402
 from sink import Sink  # noqa: E402
 
 tap = Tap()
@@ -27,7 +27,7 @@ def status_of(pid):
 
 
 CAPS = {"NET_BIND_SERVICE": 10, "SETUID": 7, "SETGID": 6, "KILL": 5}
-CORE = ("receiver", "queue", "relay", "lookup")
+CORE = ("receiver", "queue", "relay", "lookup", "web")
 
 
 @tap.test("each process: a filter, no new privileges, its own user")
@@ -52,7 +52,7 @@ def _():
 
 # What docs/sandbox.md says: what a process may still do when it tries.
 ALLOWED = {"receiver": {"socket"}, "queue": set(), "relay": {"socket"},
-           "lookup": {"socket"}}
+           "lookup": {"socket"}, "web": set()}
 
 
 @tap.test("the probe: each process is refused what docs/sandbox.md says")
@@ -70,7 +70,7 @@ def _():
                 assert got == "ok", (p["name"], call, got)
             else:
                 assert got in ("EPERM", "EACCES"), (p["name"], call, got)
-    assert found == 4, found
+    assert found == 5, found
 
 
 @tap.test("a reload keeps the session that runs")
@@ -296,7 +296,8 @@ def _():
         assert other.stop() == 0
 
 
-gate = Gateway(sink.port, extra="hang-time = 3s\n")
+gate = Gateway(sink.port, extra="hang-time = 3s\nweb { address = "
+               f'{{"127.0.0.1:{free_port()}"}} }}\n')
 with gate:
     try:
         tap.run()

@@ -75,6 +75,42 @@ def _():
         assert not sink.messages
 
 
+@tap.test("the quarantine holds what a milter caught, not what we hold")
+def _():
+    with Held() as gate:
+        send(gate, 2)
+        ids = [m["id"] for m in listed(gate, 2)]
+        caught = gate.ctl_json("quarantine", "list")
+        assert [m["id"] for m in caught] == ids, caught
+        assert caught[0]["hold_by"] == "odd"
+        text = gate.ctl("quarantine", "list").stdout
+        assert "HELD BY" in text and "looks odd: score 7.5" in text, text
+        shown = gate.ctl("quarantine", "show", ids[0]).stdout
+        assert "Subject: held" in shown, shown
+        assert "outcome" in shown and "odd" in shown, shown
+        assert gate.ctl_json("quarantine", "delete", ids[0]) == {"changed": 1}
+        assert [m["id"] for m in gate.ctl_json("quarantine", "list")] == [
+            ids[1]]
+        gate.ctl("pause", "delivery")
+        gate.ctl("queue", "release", ids[1])
+        gate.ctl("queue", "hold", ids[1])
+        p = gate.ctl("quarantine", "show", "nothing")
+        assert p.returncode == 1 and "not in quarantine" in p.stderr, p
+        gate.ctl("queue", "delete", "all")
+        listed(gate, 0)
+        assert gate.ctl("quarantine", "list").stdout == \
+            "The quarantine is empty.\n"
+    with Gateway(sink.port) as gate:
+        gate.ctl("pause", "delivery")
+        send(gate)
+        m = listed(gate, 1)[0]
+        gate.ctl("queue", "hold", m["id"])
+        assert gate.ctl_json("quarantine", "list") == []
+        assert gate.ctl("quarantine", "delete", m["id"]).returncode == 1
+        listed(gate, 1)
+        gate.ctl("queue", "delete", "all")
+
+
 @tap.test("release delivers to the byte, delete forgets, the rest stays")
 def _():
     with Held() as gate:

@@ -135,11 +135,17 @@ static const struct mill_filter bare = {
 	.without = MILL_WITHOUT_CLIENT | MILL_WITHOUT_HELO |
 	    MILL_WITHOUT_SENDER | MILL_WITHOUT_RCPTS | MILL_WITHOUT_HEADERS,
 	.macros = { [MILL_AT_MESSAGE] = "{msg_id}" },
+	.quick = MILL_QUICK_ALL,
 };
 
 int
 main(int argc, char **argv)
 {
+	struct mill_filter quick = filter;
+
+	quick.quick = MILL_QUICK_ALL & ~MILL_QUICK(MILL_AT_MESSAGE);
+	if (getenv("SDK_QUICK") != NULL)
+		return (mill_main(&quick, argc, argv));
 	if (getenv("SDK_BARE") != NULL)
 		return (mill_main(&bare, argc, argv));
 	return (mill_main(&filter, argc, argv));

@@ -18,12 +18,58 @@ from miltermta import Session, z  # noqa: E402
 from sanitizer import refuse_reports  # noqa: E402
 
 tap = Tap()
+ENGINES = ("libmilter", "events")
+engine = ENGINES[0]  # of the test in hand
 DIR = tempfile.mkdtemp(prefix="milldam-sdk.", dir="/tmp")
 ENV = dict(os.environ,
            PKG_CONFIG_PATH=os.path.join(INST, "lib/pkgconfig"))
 SANITIZE = os.environ.get("MILLDAM_SANITIZE", "").split()
 FILTER = os.path.join(DIR, "sdk-filter")
 ACCESS = os.path.join(INST, "libexec/milldam/milldam-access")
+
+
+class Pair:
+    """A test for each back-end, at the same time, each in a process and a
+    folder of its own: what they do must be the same."""
+
+    def __init__(self, fn):
+        self.fn = fn
+        self.pids = {}
+
+    def run(self, which):
+        global engine, DIR
+        engine, DIR = which, os.path.join(DIR, which)
+        try:
+            os.makedirs(DIR, exist_ok=True)
+            with open(os.path.join(DIR, "said"), "w") as said:
+                os.dup2(said.fileno(), 1)
+                os.dup2(said.fileno(), 2)
+                self.fn()
+            os._exit(0)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+
+    def wait(self, which):
+        for w in ENGINES if not self.pids else ():
+            self.pids[w] = os.fork()
+            if self.pids[w] == 0:
+                self.run(w)
+        status = os.waitpid(self.pids[which], 0)[1]
+        with open(os.path.join(DIR, which, "said"), errors="replace") as f:
+            text = f.read()
+        assert status == 0, text
+
+
+def both(name):
+    def add(fn):
+        pair = Pair(fn)
+        for which in ENGINES:
+            tap.test(f"{which}: {name}")(lambda w=which: pair.wait(w))
+        return fn
+    return add
 
 
 def write(name, text):
@@ -50,7 +96,7 @@ class Running:
         with open(self.log, "wb") as log:
             self.proc = subprocess.Popen(
                 [program, "-p", where or "unix:" + self.path, "-c", self.conf,
-                 *args], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                 "-e", engine, *args], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=dict(os.environ, **(env or {})))
         assert wait_for(lambda: "started" in self.text()), self.text()
 
@@ -152,7 +198,7 @@ def example_runs():
         s.close()
 
 
-@tap.test("asks only for what its stages need")
+@both("asks only for what its stages need")
 def negotiates():
     with Running(ACCESS) as r:
         s = r.session()
@@ -177,7 +223,7 @@ def negotiates():
         s.close()
 
 
-@tap.test("edits a message of which it reads nothing")
+@both("edits a message of which it reads nothing")
 def bare():
     with Running(FILTER, env={"SDK_BARE": "1"}) as r:
         s = r.session()
@@ -194,7 +240,7 @@ def bare():
         s.close()
 
 
-@tap.test("tells what it saw of session, envelope and body")
+@both("tells what it saw of session, envelope and body")
 def sees():
     with Running(FILTER) as r:
         s = r.session()
@@ -216,7 +262,7 @@ def sees():
         s.close()
 
 
-@tap.test("answers each recipient for itself")
+@both("answers each recipient for itself")
 def recipients():
     with Running(FILTER) as r:
         s = r.session()
@@ -238,7 +284,7 @@ def recipients():
         s.close()
 
 
-@tap.test("sends edits in the order that every MTA takes them")
+@both("sends edits in the order that every MTA takes them")
 def edits():
     with Running(FILTER) as r:
         s = r.session()
@@ -261,7 +307,7 @@ def edits():
         s.close()
 
 
-@tap.test("does not make an edit that the MTA does not offer")
+@both("does not make an edit that the MTA does not offer")
 def not_offered():
     with Running(FILTER) as r:
         s = r.session(actions=0x01)
@@ -274,7 +320,7 @@ def not_offered():
         s.close()
 
 
-@tap.test("tells progress while it works")
+@both("tells progress while it works")
 def progress():
     with Running(FILTER) as r:
         s = r.session()
@@ -286,7 +332,7 @@ def progress():
         s.close()
 
 
-@tap.test("refuses what is larger than it keeps")
+@both("refuses what is larger than it keeps")
 def oversize():
     with Running(FILTER) as r:
         s = r.session()
@@ -298,7 +344,7 @@ def oversize():
         s.close()
 
 
-@tap.test("reads settings again at SIGHUP, and never stops for it")
+@both("reads settings again at SIGHUP, and never stops for it")
 def reload():
     with Running(FILTER, "generation = 1\n") as r:
         def tell(s):
@@ -332,7 +378,7 @@ def reload():
         same(r.stop(), 0)
 
 
-@tap.test("finishes the message in hand before it stops")
+@both("finishes the message in hand before it stops")
 def graceful():
     with Running(FILTER) as r:
         s = r.session()
@@ -345,7 +391,7 @@ def graceful():
         assert not os.path.exists(r.path)
 
 
-@tap.test("begins nothing new while it stops, and ends in order")
+@both("begins nothing new while it stops, and ends in order")
 def stopping():
     with Running(FILTER) as r:
         busy, idle, old = r.session(), r.session(), r.session(protocol=0x7f)
@@ -377,7 +423,7 @@ def stopping():
         same(lines[-2:], ["fini", "stopped"])
 
 
-@tap.test("gets its signals, however soon and close together")
+@both("gets its signals, however soon and close together")
 def signals():
     for i in range(30):
         with Running(ACCESS) as r:
@@ -392,7 +438,7 @@ def signals():
             assert "stopped" in r.text() and "has ended" not in r.text()
 
 
-@tap.test("lets a decision about a session end before fini")
+@both("lets a decision about a session end before fini")
 def stop_in_helo():
     with Running(FILTER) as r:
         s = r.session()
@@ -435,7 +481,7 @@ def one_session(r, me, errors):
         errors.append(repr(e))
 
 
-@tap.test("keeps 40 parallel sessions apart while settings change")
+@both("keeps 40 parallel sessions apart while settings change")
 def parallel():
     with Running(FILTER) as r:
         errors = []
@@ -450,7 +496,7 @@ def parallel():
         same(r.stop(), 0)
 
 
-@tap.test("serves a second session over one connection (QUIT_NC)")
+@both("serves a second session over one connection (QUIT_NC)")
 def quit_nc():
     with Running(FILTER) as r:
         s = r.session()
@@ -488,14 +534,15 @@ def mistakes():
     assert "relay-networks = {networks}" in got.stdout
 
 
-@tap.test("listens with mode 0660, replaces a stale socket, detaches")
+@both("listens with mode 0660, replaces a stale socket, detaches")
 def daemon():
     with Running(ACCESS) as r:
         same(os.stat(r.path).st_mode & 0o777, 0o660)
         r.proc.kill()
         r.proc.wait()
         pid = os.path.join(DIR, "pid")
-        got = command(ACCESS, "-p", "unix:" + r.path, "-d", "-P", pid)
+        got = command(ACCESS, "-p", "unix:" + r.path, "-d", "-P", pid, "-e",
+                      engine)
         same(got.returncode, 0)
         with open(pid) as f:
             number = int(f.read())
@@ -505,10 +552,10 @@ def daemon():
         assert wait_for(lambda: not os.path.exists(f"/proc/{number}"))
 
 
-@tap.test("leaves a socket alone that another process serves")
+@both("leaves a socket alone that another process serves")
 def two():
     with Running(ACCESS) as r:
-        got = command(ACCESS, "-p", r.path)
+        got = command(ACCESS, "-p", r.path, "-e", engine)
         same(got.returncode, 75)
         assert "Address already in use" in got.stderr, got.stderr
         r.session().close()
@@ -521,11 +568,11 @@ def two():
         assert os.path.exists(r.path)
 
 
-@tap.test("takes relative names, and addresses in both spellings")
+@both("takes relative names, and addresses in both spellings")
 def names():
     write("rel.conf", "relay-domains = {a.test}\n")
     same(command(ACCESS, "-p", "unix:rel", "-c", "rel.conf", "-d", "-P",
-                 "relpid", cwd=DIR).returncode, 0)
+                 "relpid", "-e", engine, cwd=DIR).returncode, 0)
     with open(os.path.join(DIR, "relpid")) as f:
         number = int(f.read())
     Session(os.path.join(DIR, "rel")).close()
@@ -540,13 +587,13 @@ def names():
         with Running(ACCESS, where=form.format(port)):
             Session(("127.0.0.1", port)).close()
     for wrong in ("unix:", "unix:/" + "x" * 200, "fifo:/tmp/x"):
-        same(command(ACCESS, "-p", wrong).returncode, 75)
+        same(command(ACCESS, "-p", wrong, "-e", engine).returncode, 75)
     got = command(ACCESS, "-n", "-c", os.path.join(DIR, "none"))
     same(got.returncode, 78)
     assert "none" in got.stderr and "No such file" in got.stderr, got.stderr
 
 
-@tap.test("survives clients that speak no Milter")
+@both("survives clients that speak no Milter")
 def hostile():
     with Running(FILTER) as r:
         for junk in (b"", b"\0", b"\xff" * 64, b"GET / HTTP/1.0\r\n\r\n",

@@ -57,6 +57,46 @@ def frame(kind, payload, flags=0):
     return struct.pack("<IHHQ", len(payload), kind, flags, 7) + payload
 
 
+def entry(kind, us, data=b""):
+    return kind + struct.pack(">IQ", len(data), us) + data
+
+
+def tape():
+    head = b"milldam recording 1\n"
+    options = struct.pack(">III", 6, 0x1ff, 0)
+    session = (entry(b"F", 0, b"milter\0virus\0") + entry(b"C", 1, b"new") +
+               entry(b">", 2, b"O" + options) + entry(b"<", 3, b"O" + options) +
+               entry(b"O", 3, options))
+    talk = b"".join(
+        entry(k, i + 4, d) for i, (k, d) in enumerate([
+            (b">", b"M<a@b>\0"), (b"<", b"c"), (b">", b"R<c@d>\0"),
+            (b"<", b"y550 no\0"), (b">", b"LSubject\0x\0"), (b"<", b"s"),
+            (b">", b"Bx"), (b"<", b"c"), (b">", b"E"), (b"<", b"hA\0b\0"),
+            (b"<", b"bxx"), (b"<", b"byy"), (b"<", b"p"), (b"<", b"a"),
+            (b">", b"Q")]))
+    end = entry(b"X", 99) + entry(b"E", 99, b"complete")
+    write("tape", "empty", head + entry(b"E", 0, b"cut"))
+    write("tape", "session", head + session + talk + end)
+    write("tape", "twice", head + session + talk + entry(b"X", 50) +
+          entry(b"C", 51, b"pooled") + entry(b"O", 52, options) +
+          entry(b">", 53, b"K") + end)
+    write("tape", "fact-long", head + entry(b"F", 0, b"milter\0" + b"v" * 300) + end)
+    write("tape", "fact-other", head + entry(b"F", 0, b"host\0mx\0") + end)
+    write("tape", "no-connection", head + entry(b">", 2, b"Q") + end)
+    old = struct.pack(">III", 2, 0x1f, 0)
+    write("tape", "old", head + session.replace(options, old) + talk + end)
+    write("tape", "over", head + session + b"".join(entry(k, i + 4, d) for i, (k, d) in enumerate([
+        (b">", b"Cmx\0"), (b"<", b"r"), (b">", b"M<a@b>\0"), (b">", b"R<c@d>\0"),
+        (b"<", b"c")])) + end)
+    write("tape", "unanswered", head + session + b"".join(entry(k, i + 4, d) for i, (k, d) in enumerate([
+        (b">", b"M<a@b>\0"), (b">", b"R<c@d>\0"), (b"<", b"t"), (b">", b"A"),
+        (b">", b"M<a@b>\0"), (b">", b"K"), (b"<", b"c")])) + entry(b"E", 99, b"cut"))
+    write("tape", "bad-options", head + session + entry(b"O", 4, b"xx") + end)
+    write("tape", "bad-kind", head + session + entry(b"?", 4, b"xx") + end)
+    write("tape", "no-end", head + session + talk)
+    write("tape", "back-in-time", head + entry(b"C", 9) + entry(b"X", 3))
+
+
 def pack():
     for name, e in ("one", ONE), ("full", FULL), ("many", MANY), \
             ("no-rcpt", envelope()):
@@ -93,7 +133,8 @@ def fixed(meta, length, file=0, offset=None):
             u64(offset) + u64(length) + u32(0))
 
 
-MESSAGE, DONE, DEFERRED, HOLD, DROP, VOID, SEAL, COMMIT, MOVE = range(1, 10)
+MESSAGE, DONE, DEFERRED, HOLD, DROP, VOID, SEAL, COMMIT, MOVE, TOTALS = \
+    range(1, 11)
 STATE_END = 1  # in a hold record: the state of a moved message is complete
 MAIL = b"From: a\r\nSubject: b\r\n\r\nbody\r\n"
 
@@ -117,6 +158,11 @@ def message(seq, env=ONE, content=MAIL, received=b"", file=0, batch=1,
     n = len(content) if length is None else length
     return record(kind, fixed(len(meta), n, file, offset) + meta +
                   (b"" if file else content), seq=seq, batch=batch)
+
+
+def totals(*v, n=None):
+    return record(TOTALS, u32(len(v) if n is None else n) +
+                  b"".join(u64(x) for x in v), seq=0)
 
 
 def commit(batch=1): return small(COMMIT, 512, 1, seq=0, batch=batch)
@@ -177,6 +223,10 @@ def spool():
             message(1, FULL, kind=MOVE, batch=2) + end)
     segment("moved-void", 3, m1 + commit() + copy + end,
             small(VOID, 2, 2, seq=0, batch=3) + commit(3))
+    segment("totals", 1, m1 + totals(*range(12)) + commit())
+    segment("totals-more", 1, m1 + totals(*range(20)) + commit())
+    segment("totals-less", 1, m1 + totals(*range(11)) + commit())
+    segment("totals-count", 1, m1 + totals(*range(12), n=13) + commit())
     segment("bad-type", 1, m1 + record(42, b"") + commit())
     segment("bad-format", 5, m1 + commit())
     segment("bad-head-of-segment", 17, m1 + commit())
@@ -364,6 +414,34 @@ def map():
         write("map", seed, t)
 
 
+def http_request():
+    host = "Host: localhost\r\n"
+    get = "GET / HTTP/1.1\r\n"
+    for seed, t in {
+            "get": "GET /metrics?a HTTP/1.1\r\n" + host + "\r\n",
+            "head": "HEAD http://[::1]/readyz HTTP/1.1\r\nHost: [::1]:9\r\n\r\n",
+            "old": "GET / HTTP/1.0\r\nAccept: x\r\n\r\n", "post": "POST / HTTP/1.1\r\n",
+            "bare": "GET / HTTP/1.1\n", "cr": get + "\rX: y\r\n",
+            "version": "GET / HTTP/9.9\r\n", "target": "GET x HTTP/1.1\r\n",
+            "no-path": "GET http://a HTTP/1.1\r\n", "two": "GET /\r\n",
+            "target-8bit": b"GET /\xff HTTP/1.1\r\n",
+            "body": get + host + "Content-Length: 3\r\n\r\nabc",
+            "chunked": get + "Transfer-Encoding: x\r\n", "hosts": get + host * 2,
+            "no-host": get + "\r\n", "host-name": get + "Host: a.b\r\n",
+            "host-open": get + "Host: [::\r\n", "host-6": get + "Host: [x]\r\n",
+            "host-port": get + "Host: 127.0.0.1:x\r\n", "fold": get + host + " x\r\n",
+            "control": get + "A: \x01\r\n", "many": get + "A: b\r\n" * 70,
+            "long": "GET /" + "a" * 9000, "long-field": get + "A: " + "a" * 9000,
+            "page": "# process r.0\nmilldam_sessions 1\nmilldam_milter_calls_total"
+                    '{milter="a\\\\\\"\\n",endpoint="b"} 12\n',
+            "page-own": 'milldam_process_up{process="a"} 1\nmilldam_ready 0\n',
+            "page-bad": 'milldam_ready{a="\\x"} 1\nmilldam_ready 1.5.6\nmilldam_ready{a=b} 1\n',
+            "page-histogram": 'milldam_milter_answer_seconds_bucket{le="+Inf"} 1\n'
+                              "milldam_milter_answer_seconds_sum 0.5\n"
+                              "milldam_milter_answer_seconds_x 1\n"}.items():
+        write("http_request", seed, t)
+
+
 def smtp_command():
     x = "x" * 600
     commands = {
@@ -538,9 +616,11 @@ rewrite()
 pack()
 spool()
 conf()
+http_request()
 smtp_command()
 smtp_data()
 dns()
 reply()
 route_seeds()
 map()
+tape()

@@ -1,5 +1,5 @@
 lint_tests = %D%/layers.sh %D%/headers.sh
-lint_tests += %D%/manuals.sh %D%/options.py %D%/source.sh %D%/symbols.sh
+lint_tests += %D%/manuals.sh %D%/metrics.py %D%/options.py %D%/source.sh %D%/symbols.sh
 lint_tests += %D%/users.sh
 lint_tests += %D%/sdk_manuals.sh
 EXTRA_DIST += %D%/lib.sh

@@ -22,6 +22,7 @@ SECTIONS = {
     "settings.c:queue_rows": "QUEUE",
     "settings.c:relay_rows": "RELAY",
     "settings.c:names": "ROUTE",
+    "settings.c:web_names": "WEB",
     "settings_milter.c:names": "MILTERS",
     "settings_policy.c:policy_names": "POLICIES",
     "settings_rule.c:rule_names": "RULES",
@@ -141,7 +142,7 @@ def flags(page):
         known |= set(re.findall(r"[A-Za-z]", letters))
     if not known:
         return None
-    known |= set("-" + n for n in re.findall(r'\{ "([a-z-]+)", (?:0|no_arg|req)',
+    known |= set("-" + n for n in re.findall(r'\{ "([a-z-]+)", (?:[012]|no_arg|req)',
                                              text))
     told = set()
     for words in re.findall(r"\bFl (-?[A-Za-z][a-z-]*(?: , -?[A-Za-z][a-z-]*)*)",

@@ -175,6 +175,16 @@ setup_message(const char *body)
 	T_OK(env_add_rcpt(&env, "r2@y.test") != NULL);
 }
 
+/* ahead - a fake is no known library, but what it is told is the same */
+static const char *
+ahead(const char *opts)
+{
+	return (strstr(opts, "pipeline") == NULL &&
+	            strstr(opts, "library") == NULL
+	        ? "pipeline = full"
+	        : "");
+}
+
 /* setup - before it fakes may be scripted; a_opts and b_opts go into the milter
  * blocks ("" or e.g. "early = yes"); b_opts NULL: no milter "b" */
 static void
@@ -187,15 +197,15 @@ setup_policy(const char *a_opts, const char *b_opts, const char *policy)
 
 	if (b_opts != NULL)
 		snprintf(b, sizeof(b),
-		    "milter \"b\" { endpoints = {\"unix:%s\"} %s }\n", fb.path,
-		    b_opts);
+		    "milter \"b\" { endpoints = {\"unix:%s\"} %s %s }\n",
+		    fb.path, b_opts, ahead(b_opts));
 	snprintf(text, sizeof(text),
 	    "hostname = \"mx.test\"\npostmaster = \"p@x.test\"\n"
-	    "milter \"a\" { endpoints = {\"unix:%s\"} %s }\n%s"
+	    "milter \"a\" { endpoints = {\"unix:%s\"} %s %s }\n%s"
 	    "policy \"in\" { %s chain = { \"a\"%s } }\n"
 	    "listener \"mx\" { address = {\"127.0.0.1:2525\"} policy = "
 	    "\"in\" }\n",
-	    fa.path, a_opts, b, policy, b_opts != NULL ? ", \"b\"" : "");
+	    fa.path, a_opts, ahead(a_opts), b, policy, b_opts != NULL ? ", \"b\"" : "");
 	f.len = strlen(text);
 	settings = settings_parse(&f, 1, &errors);
 	if (settings == NULL) {

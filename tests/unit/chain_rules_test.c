@@ -723,12 +723,12 @@ edits_never_outgrow_what_others_take(void)
 	reply(b, 'c');
 	memset(big, 'x', sizeof(big) - 1);
 	b = &fake_says(&fa, 'E', 2, FAKE_SEND)->bytes;
-	for (i = 0; i < 600; i++) { /* more recipients than an envelope takes */
-		memset(big, 'x', 998);
-		big[snprintf(big, 10, "%d", i)] = 'x';
-		big[998] = '\0';
+	for (i = 0; i < 2500;
+	     i++) { /* more recipients than an envelope takes */
+		(void)snprintf(big, sizeof(big), "%0200d@x.test", i);
 		add(b, '+', big, NULL);
 	}
+	memset(big, 'x', sizeof(big) - 1);
 	reply(b, 'c');
 	/* a field that no other milter could be shown */
 	memset(big, 'x', sizeof(big) - 1);

@@ -41,6 +41,7 @@ struct fake {
 	const char *raw_options; /* instead of a good answer to OPTNEG */
 	size_t raw_options_len;
 	bool split;            /* answer byte by byte */
+	int room;              /* for answers that nobody has read yet */
 	unsigned eom_delay_ms; /* before the answer to E */
 	char slow_cmd; /* before the answer to it: so often, after so long */
 	unsigned slow_progress, slow_ms;
@@ -209,6 +210,9 @@ fake_serve(struct fake *f, int fd)
 	ssize_t k;
 	long n;
 
+	if (f->room > 0)
+		fake_check(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &f->room,
+		    sizeof(f->room)));
 	while (open && poll(pfd, 2, -1) > 0) {
 		if (pfd[0].revents == 0)
 			break; /* told to stop, and nothing left to read */

@@ -1,16 +1,16 @@
 # A unit test is one program NAME_test.c that prints TAP (tests/lib/t.h).
 unit_tests = %D%/buf_test %D%/frame_test
 unit_tests += %D%/cidr_test %D%/conf_test %D%/crc32c_test
-unit_tests += %D%/chain_test %D%/chain_edits_test %D%/chain_rules_test %D%/chain_libmilter_test %D%/milter_test
+unit_tests += %D%/chain_test %D%/chain_edits_test %D%/chain_rules_test %D%/chain_pipeline_test %D%/chain_libmilter_test %D%/milter_test
 unit_tests += %D%/breaker_test %D%/chain_group_test
 unit_tests += %D%/json_test
-unit_tests += %D%/queue_test %D%/records_test %D%/report_test %D%/schedule_test
+unit_tests += %D%/balance_test %D%/queue_test %D%/records_test %D%/report_test %D%/schedule_test
 unit_tests += %D%/settings_test %D%/policy_test
 unit_tests += %D%/spool_test
 unit_tests += %D%/spool_tool_test
 unit_tests += %D%/id_test
 unit_tests += %D%/map_test %D%/route_test
-unit_tests += %D%/sdk_test %D%/access_test
+unit_tests += %D%/sdk_test %D%/dialog_test %D%/access_test
 unit_tests += %D%/relay_test %D%/reply_test %D%/lookup_test
 unit_tests += %D%/address_test %D%/rules_test
 check_PROGRAMS += $(unit_tests)
@@ -27,7 +27,17 @@ TESTS += $(unit_tests)
 %C%_queue_test_LDADD = core/queue/libqueue.la core/spool/libspool.la \
 	core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la \
 	milter-sdk/base/libbase.la
-%C%_records_test_LDADD = core/queue/libqueue.la milter-sdk/base/libbase.la
+# Each function that counts is wrapped, so that a count can be left out.
+%C%_balance_test_SOURCES = %D%/balance_test.c %D%/queue_rig.c %D%/queue_rig.h
+%C%_balance_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
+%C%_balance_test_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=submit_synced \
+	-Wl,--wrap=spool_put_done,--wrap=spool_put_discarded \
+	-Wl,--wrap=spool_put_drop,--wrap=spool_put_message \
+	-Wl,--wrap=entry_count,--wrap=entry_set_state,--wrap=entry_set_held \
+	-Wl,--wrap=rec_totals_put
+%C%_balance_test_LDADD = $(%C%_queue_test_LDADD)
+%C%_records_test_LDADD = core/queue/libqueue.la core/smtp/libsmtp.la \
+	milter-sdk/base/libbase.la
 %C%_report_test_LDADD = core/queue/libqueue.la core/smtp/libsmtp.la \
 	milter-sdk/base/libbase.la
 %C%_schedule_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
@@ -52,11 +62,15 @@ EXTRA_DIST += %D%/chain_lib.h %D%/fake_milter.h
 %C%_chain_rules_test_LDADD = $(%C%_chain_test_LDADD)
 %C%_chain_edits_test_CPPFLAGS = $(%C%_chain_test_CPPFLAGS)
 %C%_chain_edits_test_LDADD = $(%C%_chain_test_LDADD)
+%C%_chain_pipeline_test_CPPFLAGS = $(%C%_chain_test_CPPFLAGS)
+%C%_chain_pipeline_test_LDADD = $(%C%_chain_test_LDADD)
 %C%_chain_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
 %C%_chain_test_LDADD = core/milter/libmilterc.la core/conf/libconf.la \
 	core/smtp/libsmtp.la milter-sdk/base/libbase.la $(EVENT_LIBS) -lpthread
 
 %C%_sdk_test_LDADD = milter-sdk/src/libmilldam.la
+# what the library does not export
+%C%_dialog_test_LDADD = milter-sdk/src/libsdk.la $(MILTER_LIBS) -lpthread
 %C%_access_test_LDADD = milters/access/libaccess.la \
 	milter-sdk/base/libbase.la milter-sdk/src/libmilldam.la
 %C%_relay_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
@@ -76,6 +90,11 @@ unit_tests += %D%/data_test %D%/receiver_test %D%/smtp_test
 %C%_lookup_test_LDADD = core/lookup/liblookup.la core/route/libroute.la milter-sdk/map/libmap.la core/proc/libproc.la core/conf/libconf.la core/smtp/libsmtp.la milter-sdk/base/libbase.la -lpthread
 %C%_address_test_LDADD = milters/rewrite/librewrite.la
 %C%_rules_test_LDADD = milters/rewrite/librewrite.la
+unit_tests += %D%/web_test
+%C%_web_test_LDADD = core/web/libweb.la core/proc/libproc.la core/conf/libconf.la milter-sdk/base/libbase.la
+
+unit_tests += %D%/tape_test
+%C%_tape_test_LDADD = milter-sdk/mill/libmill.la milter-sdk/base/libbase.la
 
 unit_tests += %D%/groups_test
 %C%_groups_test_CPPFLAGS = $(%C%_chain_test_CPPFLAGS)

@@ -317,6 +317,17 @@ rig_put(struct rig *r, const struct envelope *e, const char *content)
 	return (status);
 }
 
+void
+rig_discarded(struct rig *r, uint32_t n)
+{
+	struct buf b = BUF_INIT(64);
+	struct packer k = { &b, false };
+
+	pack_u32(&k, n);
+	put(&r->receiver, MSG_DISCARDED, 0, &b, -1);
+	buf_fini(&b);
+}
+
 int
 rig_submit(struct rig *r, const char *id, const char *rcpt, const char *host)
 {

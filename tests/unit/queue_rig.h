@@ -56,6 +56,8 @@ void rig_env(
     struct envelope *, const char *id, const char *rcpt, const char *host);
 /* rig_put - submit; the status of MSG_SUBMITTED, or -1 */
 int rig_put(struct rig *, const struct envelope *, const char *content);
+/* rig_discarded - a receiver has dropped a message to n recipients */
+void rig_discarded(struct rig *, uint32_t n);
 int rig_submit(
     struct rig *, const char *id, const char *rcpt, const char *host);
 

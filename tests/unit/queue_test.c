@@ -62,6 +62,38 @@ accepts_and_delivers(void)
 }
 
 static void
+tells_the_same_totals_after_a_kill(void)
+{
+	struct delivery d;
+	struct rig r;
+
+	rig_start(&r, "");
+	T_OK(rig_submit(&r, ID1, "b@dest.test", "one.test") == 0);
+	T_OK(rig_submit(&r, ID2, "c@dest.test", "two.test") == 0);
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	rig_outcome(&r, &d, OUTCOME_DONE, "250 2.0.0 ok");
+	delivery_fini(&d);
+	T_OK(rig_says(&r, "metrics", "outcome=\"delivered\"} 1\n"));
+	T_OK(rig_says(&r, "metrics", "accepted_total{origin=\"client\"} 2\n"));
+	T_OK(rig_says(&r, "queue hold " ID2, "\"changed\":1") ||
+	    rig_says(&r, "queue hold " ID1, "\"changed\":1"));
+	T_OK(rig_says(&r, "metrics",
+	    "waiting{origin=\"client\",state=\"quarantined\"} 1\n"));
+	nap(200);
+	rig_again(&r);
+	T_OK(rig_says(&r, "metrics", "accepted_total{origin=\"client\"} 2\n"));
+	T_OK(rig_says(&r, "metrics",
+	    "ended_total{origin=\"client\",outcome=\"delivered\"} 1\n"));
+	T_OK(rig_says(&r, "metrics",
+	    "waiting{origin=\"client\",state=\"quarantined\"} 1\n"));
+	T_OK(rig_says(
+	    &r, "metrics", "waiting{origin=\"client\",state=\"queued\"} 0\n"));
+	T_OK(rig_says(&r, "metrics", "unaccounted{origin=\"client\"} 0\n"));
+	T_OK(rig_stop(&r) == 0);
+	rig_end(&r);
+}
+
+static void
 groups_the_recipients_of_one_site(void)
 {
 	struct delivery d;
@@ -700,6 +732,8 @@ a_restart_does_not_prolong_a_message(void)
 }
 
 static const struct t_case cases[] = {
+	{ "tells the same totals after a kill",
+	    tells_the_same_totals_after_a_kill },
 	{ "accepts and delivers", accepts_and_delivers },
 	{ "groups the recipients of one site",
 	    groups_the_recipients_of_one_site },

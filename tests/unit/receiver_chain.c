@@ -118,6 +118,14 @@ engine_mode(struct engine *e, const char *milter, enum milter_mode m)
 }
 
 int
+engine_metrics(struct engine *e, struct buf *out)
+{
+	(void)e;
+	(void)out;
+	return (0);
+}
+
+int
 engine_stats(struct engine *e, struct buf *out)
 {
 	(void)e;
@@ -127,6 +135,15 @@ engine_stats(struct engine *e, struct buf *out)
 void
 engine_on_fail_open(struct engine *e,
     void (*fn)(void *arg, const char *milter, const char *why), void *arg)
+{
+	(void)e;
+	(void)fn;
+	(void)arg;
+}
+
+void
+engine_on_recording(struct engine *e,
+    void (*fn)(void *, const char *, const char *, struct buf *), void *arg)
 {
 	(void)e;
 	(void)fn;

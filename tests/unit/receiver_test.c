@@ -34,6 +34,7 @@ static struct envelope env;
 static struct buf content = BUF_INIT(64 << 20);
 static char received[65536], record[262144];
 static int n_submits, n_records, submit_where;
+static unsigned n_discarded; /* recipients */
 static uint8_t queue_status;
 static bool queue_dies, queue_mute, big_denied;
 /* how the lookup answers */
@@ -57,6 +58,11 @@ on_queue(void *arg, struct chan *ch, struct frame *f)
 	if (f->type == MSG_RECORD) {
 		(void)snprintf(record, sizeof(record), "%s", unpack_str(&u));
 		n_records++;
+		return;
+	}
+	if (f->type == MSG_DISCARDED) {
+		n_discarded += unpack_u32(&u);
+		T_OK(unpack_end(&u) == 0);
 		return;
 	}
 	if (f->type == MSG_BIG_FILE) {
@@ -769,7 +775,7 @@ verdicts_are_answered_as_they_are(void)
 	T_OK(asks("MAIL FROM:<a@b.c>\r\nRCPT TO:<x@y.z>\r\nDATA\r\n", "354 "));
 	T_OK(asks("x\r\n.\r\n", "Message accepted for delivery\r\n"));
 	turns(5);
-	T_OK(n_submits == 0);
+	T_OK(n_submits == 0 && n_discarded == 1);
 	T_OK(strstr(record, "\"outcome\":\"discarded\"") != NULL);
 	fake_answers[AT_RCPT].verdict = CHAIN_SHUTDOWN;
 	fake_answers[AT_RCPT].reply = "421 4.7.0 go away";

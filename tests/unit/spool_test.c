@@ -1115,6 +1115,83 @@ decodes_no_header_that_was_changed(void)
 	T_OK(rec_msg_get(room, MSG_FIXED, &m) == -1);
 }
 
+/* sum - all that has become of mail from clients */
+static uint64_t
+sum(const struct spool_totals *t)
+{
+	return (
+	    t->delivered[0] + t->bounced[0] + t->discarded[0] + t->deleted[0]);
+}
+
+static void
+totals_agree_with_what_is_found(void)
+{
+	const struct spool_totals *t;
+	struct spool_totals was;
+	struct spool *sp;
+	uint64_t k;
+
+	fresh();
+	T_OK((sp = reopen()) != NULL);
+	T_OK(put(sp, 1, 5) == 1 && put(sp, 2, 3) == 2 && put(sp, 3, 1) == 3);
+	spool_put_done(sp, 1, 0, RCPT_DONE, "250 ok");
+	spool_put_done(sp, 1, 0, RCPT_DONE, "250 again");
+	spool_put_done(sp, 1, 1, RCPT_FAILED, "550 no");
+	spool_put_done(sp, 1, 2, RCPT_DISCARDED, "nowhere");
+	spool_put_done(sp, 1, 99, RCPT_DONE, "250 nobody");
+	spool_put_done(sp, 2, 0, RCPT_DONE, "250 ok");
+	spool_put_drop(sp, 2, "admin");
+	spool_put_drop(sp, 2, "again");
+	spool_put_discarded(sp, 4);
+	settle(sp);
+	t = spool_totals(sp);
+	T_OK(t->messages[0] == 4 && t->accepted[0] == 13);
+	T_OK(t->delivered[0] == 2 && t->bounced[0] == 1);
+	T_OK(t->discarded[0] == 5 && t->deleted[0] == 2);
+	T_OK(t->accepted[0] == sum(t) + 2 + 1); /* two and one wait */
+	was = *t;
+	spool_close(&sp);
+	T_OK((sp = reopen()) != NULL && seen.n == 2);
+	T_OK(memcmp(spool_totals(sp), &was, sizeof(was)) == 0);
+	/* the records that had them are recycled; more come */
+	for (k = 10; k < 400; k += 20)
+		traffic(sp, k, 20);
+	T_OK(spool_totals(sp)->delivered[0] == was.delivered[0] + 400);
+	was = *spool_totals(sp);
+	spool_close(&sp);
+	T_OK((sp = reopen()) != NULL);
+	T_OK(memcmp(spool_totals(sp), &was, sizeof(was)) == 0);
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
+static void
+totals_leave_out_what_was_not_accepted(void)
+{
+	struct spool_io io = spool_io_os;
+	struct spool_totals was;
+	struct spool *sp;
+
+	fresh();
+	io.sync = failing_sync;
+	sync_fails = 0;
+	T_OK((sp = reopen_io(&io)) != NULL);
+	T_OK(put(sp, 1, 2) != 0);
+	settle(sp);
+	prepared(sp);
+	sync_fails = 1;
+	T_OK(put(sp, 2, 3) != 0);
+	settle(sp);
+	T_OK(seen.ok == 1 && seen.lost == 1);
+	was = *spool_totals(sp);
+	T_OK(was.messages[0] == 1 && was.accepted[0] == 2);
+	spool_close(&sp);
+	T_OK((sp = reopen()) != NULL && seen.n == 1);
+	T_OK(memcmp(spool_totals(sp), &was, sizeof(was)) == 0);
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
 static const struct t_case cases[] = {
 	{ "decodes_no_header_that_was_changed",
 	    decodes_no_header_that_was_changed },
@@ -1123,6 +1200,9 @@ static const struct t_case cases[] = {
 	    forgets_what_is_finished_and_recycles },
 	{ "keeps_outcomes_holds_and_deferrals",
 	    keeps_outcomes_holds_and_deferrals },
+	{ "totals_agree_with_what_is_found", totals_agree_with_what_is_found },
+	{ "totals_leave_out_what_was_not_accepted",
+	    totals_leave_out_what_was_not_accepted },
 	{ "one_that_stays_does_not_keep_the_journal",
 	    one_that_stays_does_not_keep_the_journal },
 	{ "does_not_recycle_what_is_pinned", does_not_recycle_what_is_pinned },

@@ -41,7 +41,7 @@ extern "C" {
  * ABI: structures grow only at their end, and MILL_ABI then grows; mill_main()
  * accepts any smaller number.
  */
-#define MILL_ABI 1
+#define MILL_ABI 2 /* 2: quick */
 
 struct mill_txn;   /* one session and the message in hand */
 struct mill_conf;  /* settings while they are read */
@@ -79,6 +79,9 @@ enum mill_stage {
 	MILL_AT_MESSAGE, /* after the last byte */
 	MILL_N_STAGES
 };
+
+#define MILL_QUICK(stage) (1U << (stage))
+#define MILL_QUICK_ALL    (MILL_QUICK(MILL_N_STAGES) - 1)
 
 /* Edits that a filter may make; all others fail with ENOTSUP. */
 enum {
@@ -197,6 +200,16 @@ struct mill_filter {
 	 * MILL_AT_MESSAGE: end of header, end of message.
 	 */
 	const char *macros[MILL_N_STAGES];
+
+	/*
+	 * quick - stages whose function never waits: not for the network, a
+	 * process, a slow disk, or a lock that another stage keeps for long
+	 * (MILL_QUICK_ALL: none of them does).  The events back-end runs those
+	 * in its one loop, which costs the least; while one waited, all other
+	 * sessions would too.  The others run in threads, as many as are needed
+	 * at once, at most 64.
+	 */
+	unsigned quick; /* MILL_QUICK(stage) | ... */
 };
 
 /*
@@ -211,6 +224,8 @@ struct mill_filter {
  *	-P FILE    write the process id there
  *	-u USER    become USER (and its groups)
  *	-l FORM    log to stderr (default), syslog (default with -d), or as json
+ *	-e ENGINE  who speaks the protocol: libmilter (sendmail's library, the
+ *	           default) or events (libmilldam itself, by an event loop)
  *	-v         log more
  *	-h         help: options and settings
  *

@@ -1,22 +1,18 @@
 /* SPDX-License-Identifier: ISC */
 
 /*
- * engine - libmilter's callbacks: negotiate, feed the stages, apply edits
+ * libmilter - the back-end on sendmail's libmilter: its callbacks feed the
+ * stages
  *
- * Asked of the MTA is only what a declared stage needs, and a reply only where
- * one decides; where the MTA was told that no reply comes, the callback must
- * return SMFIS_NOREPLY (libmilter logs a line for each other value).
- *
- * Sendmail waits 10 s for each reply, so progress is told by a thread of its
- * own while message() works.  smfi_progress() only writes to the session's
- * socket; the lock of the transaction keeps it apart from the edits, which the
- * callback's own thread sends.
+ * Where the MTA was told that no reply comes, a callback must return
+ * SMFIS_NOREPLY (libmilter logs a line for each other value).
  */
 
 #include "config.h"
 
 #include "milter-sdk/base/log.h"
-#include "milter-sdk/src/sdk.h"
+#include "milter-sdk/src/session.h"
+#include "milter-sdk/src/terms.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -32,90 +28,23 @@
 #include <time.h>
 
 static const struct mill_filter *filter;
-static pthread_mutex_t loaded_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct loaded *current;
-static atomic_uint in_hand;
-static atomic_bool stopping, ended, asked;
-
-static pthread_mutex_t working_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct mill_txn *working;
+static atomic_bool ended, asked;
 
 /* What was last negotiated: for a session that begins after QUIT_NC. */
 static pthread_mutex_t negotiated_lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned long last_no_reply;
 static unsigned last_edits;
 
-static const struct {
-	unsigned edit;
-	unsigned long action;
-} actions[] = {
-	{ MILL_EDIT_ADD_HEADER, SMFIF_ADDHDRS },
-	{ MILL_EDIT_CHANGE_HEADER, SMFIF_CHGHDRS },
-	{ MILL_EDIT_BODY, SMFIF_CHGBODY },
-	{ MILL_EDIT_ADD_RCPT, SMFIF_ADDRCPT | SMFIF_ADDRCPT_PAR },
-	{ MILL_EDIT_DEL_RCPT, SMFIF_DELRCPT },
-	{ MILL_EDIT_SENDER, SMFIF_CHGFROM },
-	{ MILL_EDIT_QUARANTINE, SMFIF_QUARANTINE },
-};
-
-/* Macro lists: libmilter's numbers of our stages */
-static const int macro_stage[MILL_N_STAGES] = { SMFIM_CONNECT, SMFIM_HELO,
-	SMFIM_ENVFROM, SMFIM_ENVRCPT, SMFIM_EOH, SMFIM_EOM };
-
-void
-engine_set_loaded(struct loaded *l)
-{
-	struct loaded *old;
-
-	(void)pthread_mutex_lock(&loaded_lock);
-	old = current;
-	current = l;
-	(void)pthread_mutex_unlock(&loaded_lock);
-	loaded_unref(&old);
-}
-
-static struct loaded *
-ref_current(void)
-{
-	struct loaded *l;
-
-	(void)pthread_mutex_lock(&loaded_lock);
-	l = loaded_ref(current);
-	(void)pthread_mutex_unlock(&loaded_lock);
-	return (l);
-}
-
-bool
-engine_ended(void)
+static bool
+has_ended(void)
 {
 	return (ended);
 }
 
-bool
-engine_asked_to(void)
+static bool
+was_asked(void)
 {
 	return (asked);
-}
-
-unsigned
-engine_in_hand(void)
-{
-	return (in_hand);
-}
-
-void
-engine_stop(void)
-{
-	stopping = true;
-}
-
-static int64_t
-now_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ((int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000);
 }
 
 static const char *
@@ -124,141 +53,36 @@ macro(const struct mill_txn *t, const char *name)
 	return (smfi_getsymval(t->backend, (char *)(uintptr_t)name));
 }
 
-/* actions_for - all that the declared edits may need */
-static unsigned long
-actions_for(unsigned edits)
+static void
+progress(struct mill_txn *t)
 {
-	unsigned long all = 0;
-	size_t i;
-
-	for (i = 0; i < sizeof(actions) / sizeof(actions[0]); i++)
-		if ((edits & actions[i].edit) != 0)
-			all |= actions[i].action;
-	return (all);
+	(void)smfi_progress(t->backend);
 }
 
-static bool
-has_macros(void)
+static struct mill_txn *
+new_txn(SMFICTX *ctx)
 {
-	size_t i;
+	struct mill_txn *t = txn_new(filter, session_loaded());
 
-	for (i = 0; i < MILL_N_STAGES; i++)
-		if (filter->macros[i] != NULL)
-			return (true);
-	return (false);
+	if (t == NULL)
+		return (NULL);
+	t->backend = ctx;
+	t->macro = macro;
+	t->progress = progress;
+	return (t);
 }
 
-/* last_stage - after it the filter needs nothing */
-static enum mill_stage
-last_stage(void)
-{
-	if (filter->message != NULL)
-		return (MILL_AT_MESSAGE);
-	if (filter->headers != NULL)
-		return (MILL_AT_HEADERS);
-	if (filter->rcpt != NULL)
-		return (MILL_AT_RCPT);
-	if (filter->mail != NULL)
-		return (MILL_AT_MAIL);
-	return (filter->helo != NULL ? MILL_AT_HELO : MILL_AT_CONNECT);
-}
-
-/* unwanted - commands that the MTA need not send */
-static unsigned long
-unwanted(void)
-{
-	enum mill_stage last = last_stage();
-	unsigned without = filter->without;
-	unsigned long no = SMFIP_NODATA | SMFIP_NOUNKNOWN;
-
-	if (filter->connect == NULL && (without & MILL_WITHOUT_CLIENT) != 0)
-		no |= SMFIP_NOCONNECT;
-	if (filter->helo == NULL &&
-	    (last < MILL_AT_HELO || (without & MILL_WITHOUT_HELO) != 0))
-		no |= SMFIP_NOHELO;
-	if (filter->mail == NULL &&
-	    (last < MILL_AT_MAIL || (without & MILL_WITHOUT_SENDER) != 0))
-		no |= SMFIP_NOMAIL;
-	if (filter->rcpt == NULL &&
-	    (last < MILL_AT_RCPT || (without & MILL_WITHOUT_RCPTS) != 0))
-		no |= SMFIP_NORCPT;
-	if (last < MILL_AT_HEADERS || (without & MILL_WITHOUT_HEADERS) != 0)
-		no |= SMFIP_NOHDRS;
-	if (filter->headers == NULL)
-		no |= SMFIP_NOEOH;
-	if (filter->message == NULL || filter->max_body == 0)
-		no |= SMFIP_NOBODY;
-	return (no);
-}
-
-/* silent - commands that are sent and that nothing here answers */
-static unsigned long
-silent(void)
-{
-	unsigned long nr = SMFIP_NR_HDR | SMFIP_NR_BODY;
-
-	if (filter->connect == NULL)
-		nr |= SMFIP_NR_CONN;
-	if (filter->helo == NULL)
-		nr |= SMFIP_NR_HELO;
-	if (filter->mail == NULL)
-		nr |= SMFIP_NR_MAIL;
-	if (filter->rcpt == NULL)
-		nr |= SMFIP_NR_RCPT;
-	if (filter->headers == NULL)
-		nr |= SMFIP_NR_EOH;
-	return (nr);
-}
-
-/* replies_unsent - the no-reply bits of commands that are not sent at all */
-static unsigned long
-replies_unsent(unsigned long no)
-{
-	static const struct {
-		unsigned long no, nr;
-	} pairs[] = { { SMFIP_NOCONNECT, SMFIP_NR_CONN },
-		{ SMFIP_NOHELO, SMFIP_NR_HELO },
-		{ SMFIP_NOMAIL, SMFIP_NR_MAIL },
-		{ SMFIP_NORCPT, SMFIP_NR_RCPT }, { SMFIP_NOHDRS, SMFIP_NR_HDR },
-		{ SMFIP_NOEOH, SMFIP_NR_EOH },
-		{ SMFIP_NOBODY, SMFIP_NR_BODY } };
-	unsigned long nr = 0;
-	size_t i;
-
-	for (i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++)
-		if ((no & pairs[i].no) != 0)
-			nr |= pairs[i].nr;
-	return (nr);
-}
-
-/*
- * ask_macros - a list replaces the MTA's default of that stage, so the queue id
- * and the login are put back.  Never an empty list: Sendmail would send no
- * macro at all and Postfix its default.  Sendmail heeds the list of the end of
- * message only if there is one of the end of header too.
- */
 static void
 ask_macros(SMFICTX *ctx)
 {
-	static const char *const base[MILL_N_STAGES] = { "j _ {daemon_name}",
-		"{tls_version} {cipher}", "i {auth_type} {auth_authen}", "i",
-		"i", "i" };
-	const char *own;
 	char list[SDK_MACROS_MAX + 64];
 	size_t i;
 
-	for (i = 0; i < MILL_N_STAGES; i++) {
-		own = filter->macros[i];
-		if (own == NULL && i == MILL_AT_HEADERS &&
-		    filter->macros[MILL_AT_MESSAGE] != NULL)
-			own = "";
-		if (own == NULL)
-			continue;
-		(void)snprintf(list, sizeof(list), "%s%s%s", base[i],
-		    *own != '\0' ? " " : "", own);
-		if (smfi_setsymlist(ctx, macro_stage[i], list) != MI_SUCCESS)
+	for (i = 0; i < MILL_N_STAGES; i++)
+		if (terms_macros(
+		        filter, (enum mill_stage)i, list, sizeof(list)) &&
+		    smfi_setsymlist(ctx, terms_stages[i], list) != MI_SUCCESS)
 			log_warning("negotiate: macro list refused: %s", list);
-	}
 }
 
 static sfsistat
@@ -266,32 +90,25 @@ on_negotiate(SMFICTX *ctx, unsigned long f0, unsigned long f1, unsigned long f2,
     unsigned long f3, unsigned long *pf0, unsigned long *pf1,
     unsigned long *pf2, unsigned long *pf3)
 {
-	unsigned long want = actions_for(filter->edits);
-	struct mill_txn *t = txn_new(filter, ref_current());
-	size_t i;
+	const struct terms terms =
+	    terms_for(filter, (uint32_t)f0, (uint32_t)f1);
+	unsigned long lacking = terms_actions(filter) & ~f0;
+	struct mill_txn *t = new_txn(ctx);
 
 	(void)f2;
 	(void)f3;
 	if (t == NULL)
 		return (SMFIS_REJECT);
-	t->backend = ctx;
-	t->macro = macro;
-	if (has_macros() && (f0 & SMFIF_SETSYMLIST) != 0) {
-		want |= SMFIF_SETSYMLIST;
+	if ((terms.actions & SMFIF_SETSYMLIST) != 0)
 		ask_macros(ctx);
-	}
-	if ((want & ~f0) != 0)
-		log_warning("negotiate: the MTA does not offer edits: 0x%lx",
-		    want & ~f0);
-	*pf0 = want & f0;
-	*pf1 = unwanted() & f1;
-	t->no_reply = silent() & f1;
-	*pf1 |= t->no_reply & ~replies_unsent(*pf1);
+	if (lacking != 0)
+		log_warning(
+		    "negotiate: the MTA does not offer edits: 0x%lx", lacking);
+	*pf0 = terms.actions;
+	*pf1 = terms.protocol;
 	*pf2 = *pf3 = 0;
-	for (i = 0; i < sizeof(actions) / sizeof(actions[0]); i++)
-		if ((filter->edits & actions[i].edit) != 0 &&
-		    (f0 & actions[i].action & ~SMFIF_ADDRCPT_PAR) != 0)
-			t->edits_allowed |= actions[i].edit;
+	t->no_reply = terms.no_reply;
+	t->edits_allowed = terms.edits;
 	(void)pthread_mutex_lock(&negotiated_lock);
 	last_no_reply = t->no_reply;
 	last_edits = t->edits_allowed;
@@ -310,9 +127,7 @@ txn_of(SMFICTX *ctx)
 {
 	struct mill_txn *t = smfi_getpriv(ctx);
 
-	if (t == NULL && (t = txn_new(filter, ref_current())) != NULL) {
-		t->backend = ctx;
-		t->macro = macro;
+	if (t == NULL && (t = new_txn(ctx)) != NULL) {
 		(void)pthread_mutex_lock(&negotiated_lock);
 		t->no_reply = last_no_reply;
 		t->edits_allowed = last_edits;
@@ -323,43 +138,11 @@ txn_of(SMFICTX *ctx)
 	 * settings are those at its first command. */
 	if (t != NULL && !t->begun) {
 		loaded_unref(&t->loaded);
-		t->loaded = ref_current();
+		t->loaded = session_loaded();
 		t->body.max = (size_t)t->loaded->max_body;
 		t->begun = true;
 	}
 	return (t);
-}
-
-/* count - what is in hand: a message from its first command to its end */
-static void
-count(struct mill_txn *t)
-{
-	if (t->in_message == t->counted)
-		return;
-	t->counted = t->in_message;
-	if (t->counted)
-		in_hand++;
-	else
-		in_hand--;
-}
-
-/*
- * enter - whether the filter may be asked: not when the program stops, but for
- * a message in hand.  Counted first and looked at then, in the other order than
- * the thread that stops: so fini() never runs beside a decide function.
- */
-static bool
-enter(struct mill_txn *t)
-{
-	if (t->counted)
-		return (true);
-	t->counted = true;
-	in_hand++;
-	if (!stopping)
-		return (true);
-	t->counted = false;
-	in_hand--;
-	return (false);
 }
 
 /* line_for_mta - '%' doubled: Sendmail and Postfix read the text as a format */
@@ -384,7 +167,7 @@ send_reply(struct mill_txn *t)
 	size_t i;
 	int rc;
 
-	if ((text = to = malloc(2 * sizeof(r->text))) == NULL)
+	if ((text = to = malloc(2 * SDK_REPLY_TEXT)) == NULL)
 		return;
 	for (i = 0; i < r->n_lines; i++) {
 		l[i] = to;
@@ -408,7 +191,7 @@ send_reply(struct mill_txn *t)
 static sfsistat
 answer(struct mill_txn *t, enum mill_verdict v, unsigned long nr)
 {
-	count(t);
+	session_count(t);
 	if ((t->no_reply & nr) != 0)
 		return (SMFIS_NOREPLY);
 	if ((v == MILL_REJECT || v == MILL_TEMPFAIL) && t->reply.code != 0)
@@ -416,7 +199,7 @@ answer(struct mill_txn *t, enum mill_verdict v, unsigned long nr)
 	/* libmilter calls no abort after a final answer. */
 	if (v != MILL_CONTINUE && (nr == SMFIP_NR_MAIL || nr == SMFIP_NR_EOH)) {
 		txn_end_message(t);
-		count(t);
+		session_count(t);
 	}
 	switch (v) {
 	case MILL_CONTINUE:
@@ -440,7 +223,7 @@ refuse(struct mill_txn *t, unsigned long nr)
 	if (t != NULL && (t->no_reply & nr) != 0)
 		return (SMFIS_NOREPLY);
 	if (t != NULL) {
-		reply_set(t, 451, "4.3.2", "the filter is stopping");
+		session_refuse(t);
 		send_reply(t);
 		t->reply.code = 0;
 	}
@@ -477,16 +260,13 @@ on_connect(SMFICTX *ctx, char *host, _SOCK_ADDR *sa)
 	char addr[INET6_ADDRSTRLEN], name[INET6_ADDRSTRLEN + 3];
 	uint16_t port;
 
-	if (t == NULL || !enter(t))
+	if (t == NULL || !session_enter(t))
 		return (refuse(t, SMFIP_NR_CONN));
 	address_of((const struct sockaddr *)sa, addr, sizeof(addr), &port);
-	/* Postfix says "unknown" where Sendmail says the address. */
-	if (host == NULL || strcmp(host, "unknown") == 0) {
-		(void)snprintf(
-		    name, sizeof(name), addr[0] ? "[%s]" : "%s", addr);
-		host = name;
-	}
-	return (answer(t, stage_connect(t, host, addr, port), SMFIP_NR_CONN));
+	return (answer(t,
+	    stage_connect(
+	        t, session_host(host, addr, name, sizeof(name)), addr, port),
+	    SMFIP_NR_CONN));
 }
 
 static sfsistat
@@ -494,7 +274,7 @@ on_helo(SMFICTX *ctx, char *name)
 {
 	struct mill_txn *t = txn_of(ctx);
 
-	if (t == NULL || !enter(t))
+	if (t == NULL || !session_enter(t))
 		return (refuse(t, SMFIP_NR_HELO));
 	return (
 	    answer(t, stage_helo(t, name != NULL ? name : ""), SMFIP_NR_HELO));
@@ -505,7 +285,7 @@ on_mail(SMFICTX *ctx, char **argv)
 {
 	struct mill_txn *t = txn_of(ctx);
 
-	if (t == NULL || !enter(t))
+	if (t == NULL || !session_enter(t))
 		return (refuse(t, SMFIP_NR_MAIL));
 	return (
 	    answer(t, stage_mail(t, (const char *const *)argv), SMFIP_NR_MAIL));
@@ -516,7 +296,7 @@ on_rcpt(SMFICTX *ctx, char **argv)
 {
 	struct mill_txn *t = txn_of(ctx);
 
-	if (t == NULL || !enter(t))
+	if (t == NULL || !session_enter(t))
 		return (refuse(t, SMFIP_NR_RCPT));
 	return (
 	    answer(t, stage_rcpt(t, (const char *const *)argv), SMFIP_NR_RCPT));
@@ -527,7 +307,7 @@ on_header(SMFICTX *ctx, char *name, char *value)
 {
 	struct mill_txn *t = txn_of(ctx);
 
-	if (t == NULL || !enter(t))
+	if (t == NULL || !session_enter(t))
 		return (refuse(t, SMFIP_NR_HDR));
 	stage_header(t, name, value);
 	return (answer(t, MILL_CONTINUE, SMFIP_NR_HDR));
@@ -538,7 +318,7 @@ on_headers_end(SMFICTX *ctx)
 {
 	struct mill_txn *t = txn_of(ctx);
 
-	if (t == NULL || !enter(t))
+	if (t == NULL || !session_enter(t))
 		return (refuse(t, SMFIP_NR_EOH));
 	return (answer(t, stage_headers(t), SMFIP_NR_EOH));
 }
@@ -548,60 +328,10 @@ on_body(SMFICTX *ctx, unsigned char *bytes, size_t n)
 {
 	struct mill_txn *t = txn_of(ctx);
 
-	if (t == NULL || !enter(t))
+	if (t == NULL || !session_enter(t))
 		return (refuse(t, SMFIP_NR_BODY));
 	stage_body(t, bytes, n);
 	return (answer(t, MILL_CONTINUE, SMFIP_NR_BODY));
-}
-
-static void
-set_working(struct mill_txn *t, bool on)
-{
-	(void)pthread_mutex_lock(&t->lock);
-	t->working = on;
-	t->told_ms = now_ms();
-	(void)pthread_mutex_unlock(&t->lock);
-	(void)pthread_mutex_lock(&working_lock);
-	if (on) {
-		t->prev_working = NULL;
-		if ((t->next_working = working) != NULL)
-			working->prev_working = t;
-		working = t;
-	} else {
-		if (t->prev_working != NULL)
-			t->prev_working->next_working = t->next_working;
-		else
-			working = t->next_working;
-		if (t->next_working != NULL)
-			t->next_working->prev_working = t->prev_working;
-	}
-	(void)pthread_mutex_unlock(&working_lock);
-}
-
-/* tell_progress - a thread: five bytes to each MTA that waits */
-static void *
-tell_progress(void *arg)
-{
-	const struct timespec second = { 1, 0 };
-	struct mill_txn *t;
-	int64_t now;
-
-	(void)arg;
-	for (;;) {
-		(void)nanosleep(&second, NULL);
-		now = now_ms();
-		(void)pthread_mutex_lock(&working_lock);
-		for (t = working; t != NULL; t = t->next_working) {
-			(void)pthread_mutex_lock(&t->lock);
-			if (t->working && now - t->told_ms >= SDK_PROGRESS_MS) {
-				(void)smfi_progress(t->backend);
-				t->told_ms = now;
-			}
-			(void)pthread_mutex_unlock(&t->lock);
-		}
-		(void)pthread_mutex_unlock(&working_lock);
-	}
-	return (NULL);
 }
 
 /* in_brackets - addresses leave as every MTA takes them */
@@ -681,11 +411,11 @@ on_message(SMFICTX *ctx)
 	enum mill_verdict v;
 	sfsistat r;
 
-	if (t == NULL || !enter(t))
+	if (t == NULL || !session_enter(t))
 		return (refuse(t, 0));
-	set_working(t, true);
+	session_working(t, true);
 	v = stage_message(t);
-	set_working(t, false);
+	session_working(t, false);
 	for (e = t->edits; (v == MILL_CONTINUE || v == MILL_ACCEPT) && e;
 	     e = e->next)
 		if (apply(t, e) != MI_SUCCESS) {
@@ -694,7 +424,7 @@ on_message(SMFICTX *ctx)
 		}
 	r = answer(t, v, 0);
 	txn_end_message(t);
-	count(t);
+	session_count(t);
 	return (r);
 }
 
@@ -705,7 +435,7 @@ on_abort(SMFICTX *ctx)
 
 	if (t != NULL) {
 		txn_end_message(t);
-		count(t);
+		session_count(t);
 	}
 	return (SMFIS_CONTINUE);
 }
@@ -718,7 +448,7 @@ on_close(SMFICTX *ctx)
 	/* Not beside fini(): the process is about to end. */
 	if (t == NULL)
 		return (SMFIS_CONTINUE);
-	if (!enter(t)) {
+	if (!session_enter(t)) {
 #ifdef SANITIZER
 		if (__lsan_ignore_object != NULL)
 			__lsan_ignore_object(t);
@@ -727,16 +457,16 @@ on_close(SMFICTX *ctx)
 	}
 	(void)smfi_setpriv(ctx, NULL);
 	txn_free(&t);
-	in_hand--;
+	session_release();
 	return (SMFIS_CONTINUE);
 }
 
-int
-engine_open(const struct mill_filter *f, const char *where)
+static int
+open_socket(const struct mill_filter *f, const char *where)
 {
 	struct smfiDesc desc = { .xxfi_name = (char *)(uintptr_t)f->name,
 		.xxfi_version = SMFI_VERSION,
-		.xxfi_flags = actions_for(f->edits) | SMFIF_SETSYMLIST,
+		.xxfi_flags = terms_actions(f) | SMFIF_SETSYMLIST,
 		.xxfi_connect = on_connect,
 		.xxfi_helo = on_helo,
 		.xxfi_envfrom = on_mail,
@@ -776,25 +506,23 @@ run_libmilter(void *arg)
 	return (NULL);
 }
 
-int
-engine_start(void)
+static int
+start(void)
 {
-	pthread_attr_t attr;
-	pthread_t thread;
 	sigset_t all;
-	int rc;
 
 	/* Signals are for the caller's thread, but for one. */
 	(void)sigfillset(&all);
 	(void)sigdelset(&all, signals_rest());
-	if ((errno = pthread_attr_init(&attr)) != 0)
+	if ((errno = session_tell(&all)) != 0 ||
+	    (errno = session_thread(run_libmilter, NULL, &all)) != 0)
 		return (-1);
-	if ((rc = pthread_attr_setdetachstate(
-	         &attr, PTHREAD_CREATE_DETACHED)) == 0 &&
-	    (rc = pthread_attr_setsigmask_np(&attr, &all)) == 0 &&
-	    (rc = pthread_create(&thread, &attr, tell_progress, NULL)) == 0)
-		rc = pthread_create(&thread, &attr, run_libmilter, NULL);
-	(void)pthread_attr_destroy(&attr);
-	errno = rc;
-	return (rc == 0 ? 0 : -1);
+	signals_own(has_ended);
+	return (0);
 }
+
+const struct engine engine_libmilter = { .name = "libmilter",
+	.open = open_socket,
+	.start = start,
+	.ended = has_ended,
+	.asked = was_asked };

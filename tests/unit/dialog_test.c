@@ -1,0 +1,702 @@
+/* SPDX-License-Identifier: ISC */
+
+/* dialog_test - the filter's side of the protocol, without sockets */
+
+#include "milter-sdk/src/conn.h"
+#include "tests/lib/t.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static enum mill_verdict at[MILL_N_STAGES];
+static int calls[MILL_N_STAGES];
+static char seen[512]; /* what the message stage saw */
+static size_t new_body;
+
+static enum mill_verdict
+verdict(struct mill_txn *t, enum mill_stage stage)
+{
+	calls[stage]++;
+	if (at[stage] == MILL_REJECT)
+		return (mill_reply(
+		    t, 550, "5.7.1", "100%% no\nstage %d", (int)stage));
+	return (at[stage]);
+}
+
+static enum mill_verdict
+on_connect(struct mill_txn *t)
+{
+	return (verdict(t, MILL_AT_CONNECT));
+}
+
+static enum mill_verdict
+on_helo(struct mill_txn *t)
+{
+	return (verdict(t, MILL_AT_HELO));
+}
+
+static enum mill_verdict
+on_mail(struct mill_txn *t)
+{
+	return (verdict(t, MILL_AT_MAIL));
+}
+
+static enum mill_verdict
+on_rcpt(struct mill_txn *t)
+{
+	return (verdict(t, MILL_AT_RCPT));
+}
+
+static enum mill_verdict
+on_headers(struct mill_txn *t)
+{
+	return (verdict(t, MILL_AT_HEADERS));
+}
+
+static enum mill_verdict
+on_message(struct mill_txn *t)
+{
+	const char *addr = mill_macro(t, "{rcpt_addr}");
+	char *body;
+	size_t n;
+
+	(void)mill_body(t, &n);
+	(void)snprintf(seen, sizeof(seen),
+	    "id=%s client=%s [%s] helo=%s from=%s n=%zu rcpt=%s fields=%zu "
+	    "body=%zu",
+	    mill_queue_id(t), mill_client_name(t), mill_client_addr(t),
+	    mill_helo(t), mill_sender(t), mill_n_rcpts(t), addr ? addr : "-",
+	    mill_n_headers(t), n);
+	if (new_body > 0 && (body = calloc(1, new_body)) != NULL) {
+		T_OK(mill_replace_body(t, body, new_body) == 0);
+		T_OK(mill_add_header(t, "X-New", "1") == 0);
+		free(body);
+	}
+	return (verdict(t, MILL_AT_MESSAGE));
+}
+
+static struct mill_filter filter = { .abi = MILL_ABI,
+	.name = "dialog",
+	.connect = on_connect,
+	.helo = on_helo,
+	.mail = on_mail,
+	.rcpt = on_rcpt,
+	.headers = on_headers,
+	.message = on_message,
+	.edits = MILL_EDIT_BODY | MILL_EDIT_ADD_HEADER,
+	.max_body = 1 << 20,
+	.quick = MILL_QUICK_ALL };
+
+/* only_message - needs no answer before the end */
+static const struct mill_filter only_message = { .abi = MILL_ABI,
+	.name = "dialog",
+	.message = on_message,
+	.max_body = 1 << 20,
+	.quick = MILL_QUICK_ALL };
+
+static void
+begin(struct dialog *d, const struct mill_filter *f)
+{
+	struct buf errors = BUF_INIT(1024);
+	size_t i;
+
+	for (i = 0; i < MILL_N_STAGES; i++) {
+		at[i] = MILL_CONTINUE;
+		calls[i] = 0;
+	}
+	seen[0] = '\0';
+	new_body = 0;
+	session_set_loaded(loaded_read(f, NULL, NULL, &errors));
+	buf_fini(&errors);
+	dialog_init(d, f);
+}
+
+/* finish - nothing may be left that a stop would wait for */
+static void
+finish(struct dialog *d)
+{
+	dialog_fini(d);
+	T_OK(session_in_hand() == 0);
+	session_set_loaded(NULL);
+}
+
+/* say - one packet */
+static enum dialog_next
+say_bytes(struct dialog *d, char code, const void *data, size_t n)
+{
+	struct buf b = BUF_INIT(1 << 20);
+	enum dialog_next next;
+
+	T_OK(milter_put(&b, code, data, n) == 0);
+	next = dialog_take(d, b.data, b.len, false);
+	buf_fini(&b);
+	return (next);
+}
+
+#define SAY(d, code, text) say_bytes(d, code, text, sizeof(text) - 1)
+
+/* put_all - a session with one message */
+static void
+put_all(struct buf *b)
+{
+#define PUT(code, text) T_OK(milter_put(b, code, text, sizeof(text) - 1) == 0)
+	PUT('D', "Cj\0gate\0");
+	PUT('C',
+	    "client\0"
+	    "4\0\031192.0.2.1\0");
+	PUT('H', "helo\0");
+	PUT('D', "Mi\0Q1\0");
+	PUT('M', "<a@b>\0SIZE=1\0");
+	PUT('R', "<c@d>\0");
+	PUT('T', "");
+	PUT('L', "Subject\0x\0");
+	PUT('N', "");
+	PUT('B', "text\r\n");
+	PUT('E', "");
+}
+
+static const char all_seen[] = "id=Q1 client=client [192.0.2.1] helo=helo "
+                               "from=a@b n=1 rcpt=- fields=1 body=6";
+
+static void
+offer(struct dialog *d, uint32_t version, uint32_t actions, uint32_t protocol)
+{
+	struct milter_options o = { version, actions, protocol, { NULL } };
+	struct buf b = BUF_INIT(1024);
+
+	T_OK(milter_put_options(&b, &o) == 0);
+	T_OK(dialog_take(d, b.data, b.len, false) == DIALOG_READ);
+	buf_fini(&b);
+}
+
+/* heard - the codes of what lies in out, which is emptied */
+static const char *
+heard(struct dialog *d)
+{
+	static char codes[256];
+	struct milter_packet pkt;
+	size_t off = 0, n = 0;
+	long len;
+
+	while (n < sizeof(codes) - 1 &&
+	    (len = milter_next(
+	         d->out.data + off, d->out.len - off, 65535, &pkt)) > 0) {
+		codes[n++] = pkt.code;
+		off += (size_t)len;
+	}
+	codes[n] = '\0';
+	T_OK(off == d->out.len);
+	d->out.len = 0;
+	return (codes);
+}
+
+/* talk - negotiated with an MTA that offers everything */
+static void
+talk(struct dialog *d, const struct mill_filter *f)
+{
+	begin(d, f);
+	offer(d, 6, 0x1ff, 0x1fffff);
+	T_STR(heard(d), "O");
+}
+
+/* one_session - from CONNECT to the end; all must be answered */
+static void
+one_session(struct dialog *d, const char *answers)
+{
+	struct buf b = BUF_INIT(4096);
+
+	seen[0] = '\0';
+	put_all(&b);
+	T_OK(dialog_take(d, b.data, b.len, false) == DIALOG_READ);
+	T_STR(heard(d), answers);
+	T_STR(seen, all_seen);
+	buf_fini(&b);
+}
+
+static void
+answers_a_session_that_came_at_once(void)
+{
+	struct dialog d;
+
+	talk(&d, &filter);
+	T_OK(d.terms.protocol == (0x300 | 0x80 | 0x80000));
+	one_session(&d, "ccccccc");
+	finish(&d);
+	talk(&d, &only_message);
+	T_OK((d.terms.protocol & 0x40) != 0); /* no end of header */
+	one_session(&d, "cc");                /* DATA, which was not wanted */
+	finish(&d);
+}
+
+static void
+answers_the_same_however_the_bytes_are_cut(void)
+{
+	struct buf b = BUF_INIT(4096);
+	struct dialog d;
+	size_t i, step;
+
+	put_all(&b);
+	for (step = 1; step < b.len; step += step < 40 ? 1 : 17) {
+		talk(&d, &filter);
+		for (i = 0; i < b.len; i += step)
+			T_OK(dialog_take(&d, b.data + i,
+			         i + step < b.len ? step : b.len - i,
+			         false) == DIALOG_READ);
+		T_STR(heard(&d), "ccccccc");
+		T_STR(seen, all_seen);
+		T_OK(d.in.len == 0);
+		finish(&d);
+	}
+	buf_fini(&b);
+}
+
+static void
+agrees_on_the_lower_version(void)
+{
+	static const struct {
+		uint32_t version, actions, protocol, want, want_actions;
+	} t[] = { { 6, 0x1ff, 0x1fffff, 6, 3 }, { 2, 0x3f, 0x7f, 2, 3 },
+		{ 2, 0, 0, 2, 3 }, { 4, 0x3e, 0x3ff, 4, 2 },
+		{ 7, 0x1ff, 0xffffffff, 6, 3 } };
+	struct milter_packet pkt;
+	struct milter_options o;
+	struct dialog d;
+	size_t i;
+
+	for (i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		begin(&d, &filter);
+		offer(&d, t[i].version, t[i].actions, t[i].protocol);
+		T_OK(milter_next(d.out.data, d.out.len, 65535, &pkt) > 0);
+		T_OK(milter_get_options(&pkt, &o) == 0);
+		T_OK(o.version == t[i].want && o.actions == t[i].want_actions);
+		T_OK((o.protocol & ~t[i].protocol) == 0);
+		d.out.len = 0;
+		/* an MTA without no-reply bits gets each answer */
+		if ((t[i].protocol & MILTER_NR_BODY) == 0)
+			one_session(&d,
+			    t[i].protocol & MILTER_NR_HEADER ? "cccccccc"
+			                                     : "ccccccccc");
+		finish(&d);
+	}
+}
+
+static void
+begins_a_session_after_quit_nc_from_every_state(void)
+{
+	static const struct {
+		char code;
+		const char *data;
+		size_t n;
+	} t[] = { { 'C',
+		      "x\0"
+		      "4\0\0311.2.3.4\0",
+		      13 },
+		{ 'H', "y\0", 2 }, { 'M', "<m@n>\0", 6 }, { 'R', "<o@p>\0", 6 },
+		{ 'T', "", 0 }, { 'L', "A\0b\0", 4 }, { 'N', "", 0 },
+		{ 'B', "zz", 2 }, { 'E', "", 0 }, { 'A', "", 0 },
+		{ 'U', "WHAT\0", 5 } };
+	static const enum mill_verdict ends[] = { MILL_CONTINUE, MILL_ACCEPT,
+		MILL_REJECT, MILL_TEMPFAIL, MILL_DISCARD };
+	struct dialog d;
+	size_t i, k, stage, end;
+
+	for (i = 0; i <= sizeof(t) / sizeof(t[0]); i++) {
+		talk(&d, &filter);
+		for (k = 0; k < i; k++)
+			T_OK(say_bytes(&d, t[k].code, t[k].data, t[k].n) ==
+			    DIALOG_READ);
+		(void)heard(&d);
+		T_OK(SAY(&d, 'K', "") == DIALOG_READ);
+		T_OK(session_in_hand() == 0 && d.txn == NULL);
+		one_session(&d, "ccccccc");
+		finish(&d);
+	}
+	/* and after each verdict at each stage */
+	for (stage = 0; stage < MILL_N_STAGES; stage++)
+		for (end = 0; end < 5; end++) {
+			talk(&d, &filter);
+			at[stage] = ends[end];
+			for (k = 0; k < 9; k++)
+				T_OK(say_bytes(&d, t[k].code, t[k].data,
+				         t[k].n) == DIALOG_READ);
+			T_OK(strlen(heard(&d)) == 7);
+			T_OK(SAY(&d, 'K', "") == DIALOG_READ);
+			at[stage] = MILL_CONTINUE;
+			one_session(&d, "ccccccc");
+			finish(&d);
+		}
+}
+
+static void
+forgets_macros_of_what_has_ended(void)
+{
+	struct dialog d;
+
+	talk(&d, &only_message);
+	(void)SAY(&d, 'D', "Mi\0Q1\0");
+	(void)SAY(&d, 'M', "<a@b>\0");
+	(void)SAY(&d, 'D', "R{rcpt_addr}\0one\0");
+	(void)SAY(&d, 'R', "<c@d>\0");
+	(void)SAY(&d, 'E', "");
+	T_STR(seen,
+	    "id=Q1 client= [] helo= from=a@b n=1 rcpt=one fields=0 "
+	    "body=0");
+	/* the next message without any, with and without an abort */
+	(void)SAY(&d, 'M', "<a@b>\0");
+	(void)SAY(&d, 'R', "<c@d>\0");
+	(void)SAY(&d, 'E', "");
+	T_OK(strstr(seen, "id= ") != NULL && strstr(seen, "rcpt=-") != NULL);
+	(void)SAY(&d, 'D', "M{i}\0Q2\0");
+	(void)SAY(&d, 'M', "<a@b>\0");
+	(void)SAY(&d, 'A', "");
+	(void)SAY(&d, 'M', "<a@b>\0");
+	(void)SAY(&d, 'E', "");
+	T_OK(strstr(seen, "id= ") != NULL);
+	/* a second recipient without its own; an empty set */
+	(void)SAY(&d, 'D', "Mi\0Q3\0");
+	(void)SAY(&d, 'M', "<a@b>\0");
+	(void)SAY(&d, 'D', "R{rcpt_addr}\0one\0");
+	(void)SAY(&d, 'R', "<c@d>\0");
+	(void)SAY(&d, 'R', "<e@f>\0");
+	(void)SAY(&d, 'E', "");
+	T_OK(strstr(seen, "id=Q3 ") != NULL && strstr(seen, "rcpt=-") != NULL);
+	(void)SAY(&d, 'D', "Mi\0Q4\0");
+	(void)SAY(&d, 'D', "M");
+	(void)SAY(&d, 'M', "<a@b>\0");
+	(void)SAY(&d, 'E', "");
+	T_OK(strstr(seen, "id= ") != NULL);
+	T_STR(heard(&d), "ccccc");
+	finish(&d);
+}
+
+static void
+finds_macros_by_either_spelling_the_latest_first(void)
+{
+	struct macros m;
+	struct milter_packet pkt = { 'D', NULL, 0 };
+
+#define PUT_SET(text)                                                          \
+	(pkt.data = (text), pkt.len = sizeof(text) - 1, macros_put(&m, &pkt))
+	macros_init(&m);
+	T_OK(PUT_SET("C{j}\0host\0_\0x\0{long}\0v\0") == 0);
+	T_STR(macros_find(&m, "j"), "host");
+	T_STR(macros_find(&m, "{_}"), "x");
+	T_STR(macros_find(&m, "{long}"), "v");
+	T_OK(macros_find(&m, "long") == NULL && macros_find(&m, "") == NULL);
+	T_OK(macros_find(&m, "host") == NULL); /* that is a value */
+	T_OK(PUT_SET("Mj\0later\0") == 0);
+	T_STR(macros_find(&m, "j"), "later");
+	T_OK(PUT_SET("H{x}\0\0") == 0); /* something before it begins anew */
+	T_STR(macros_find(&m, "j"), "host");
+	T_STR(macros_find(&m, "x"), "");
+	T_OK(PUT_SET("Lj\0no\0") == 0 && PUT_SET("?j\0no\0") == 0);
+	T_STR(macros_find(&m, "j"), "host");
+	T_OK(PUT_SET("") == -1 && errno == EPROTO);
+	T_OK(PUT_SET("Mj\0x") == -1 && errno == EPROTO);
+	T_OK(PUT_SET("Mj\0") == -1 && errno == EPROTO);
+	macros_fini(&m);
+	T_OK(macros_find(&m, "j") == NULL);
+}
+
+static void
+answers_commands_in_any_order(void)
+{
+	static const char *const orders[] = { "TLNBE", "RRE", "MTE", "MULE",
+		"ENE", "MAE", "HMHE", "MMRE", "UUU", "MREMREE", "CCE" };
+	struct dialog d;
+	const char *s;
+	size_t i;
+
+	for (i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+		size_t want = 0;
+
+		talk(&d, &filter);
+		for (s = orders[i]; *s != '\0'; s++) {
+			want += strchr("LBA", *s) == NULL;
+			switch (*s) {
+			case 'C':
+				T_OK(SAY(&d, 'C', "x\0U") == DIALOG_READ);
+				break;
+			case 'H':
+			case 'M':
+			case 'R':
+			case 'U':
+				T_OK(say_bytes(&d, *s, "<x@y>", 6) ==
+				    DIALOG_READ);
+				break;
+			case 'L':
+				T_OK(SAY(&d, 'L', "A\0b\0") == DIALOG_READ);
+				break;
+			default:
+				T_OK(SAY(&d, *s, "") == DIALOG_READ);
+			}
+		}
+		T_OK(strlen(heard(&d)) == want);
+		finish(&d);
+	}
+}
+
+static void
+repeats_a_messages_final_answer(void)
+{
+	static const struct {
+		enum mill_verdict v;
+		const char *want;
+	} t[] = { { MILL_ACCEPT, "aaaaa" }, { MILL_REJECT, "yrrrr" },
+		{ MILL_TEMPFAIL, "ttttt" }, { MILL_DISCARD, "ddddd" } };
+	struct dialog d;
+	size_t i;
+
+	for (i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		talk(&d, &filter);
+		at[MILL_AT_MAIL] = t[i].v;
+		(void)SAY(&d, 'M', "<a@b>\0");
+		(void)SAY(&d, 'R', "<c@d>\0");
+		(void)SAY(&d, 'T', "");
+		(void)SAY(&d, 'L', "A\0b\0");
+		(void)SAY(&d, 'N', "");
+		(void)SAY(&d, 'B', "x");
+		(void)SAY(&d, 'E', "");
+		T_STR(heard(&d), t[i].want);
+		T_OK(calls[MILL_AT_RCPT] == 0 && calls[MILL_AT_MESSAGE] == 0);
+		at[MILL_AT_MAIL] = MILL_CONTINUE;
+		(void)SAY(&d, 'M', "<a@b>\0");
+		(void)SAY(&d, 'R', "<c@d>\0");
+		(void)SAY(&d, 'E', "");
+		T_STR(heard(&d), "ccc");
+		finish(&d);
+	}
+}
+
+static void
+answers_once_to_an_end_with_bytes(void)
+{
+	struct dialog d;
+
+	talk(&d, &filter);
+	at[MILL_AT_MESSAGE] = MILL_REJECT;
+	(void)SAY(&d, 'M', "<a@b>\0");
+	(void)SAY(&d, 'R', "<c@d>\0");
+	(void)SAY(&d, 'B', "");
+	(void)SAY(&d, 'B', "1234");
+	(void)SAY(&d, 'E', "5678");
+	T_OK(strstr(seen, "body=8") != NULL);
+	T_STR(heard(&d), "ccy");
+	finish(&d);
+}
+
+static void
+doubles_percents_and_codes_each_line(void)
+{
+	static const char want[] = "550-5.7.1 100%% no\r\n550 5.7.1 stage 5";
+	struct milter_packet pkt;
+	struct dialog d;
+
+	talk(&d, &only_message);
+	at[MILL_AT_MESSAGE] = MILL_REJECT;
+	(void)SAY(&d, 'E', "");
+	T_OK(milter_next(d.out.data, d.out.len, 65535, &pkt) > 0);
+	T_OK(pkt.code == 'y' && pkt.len == sizeof(want));
+	T_STR(pkt.data, want);
+	d.out.len = 0;
+	finish(&d);
+}
+
+static void
+closes_what_is_malformed(void)
+{
+	static const struct {
+		const char *bytes;
+		size_t n;
+	} t[] = {
+#define BYTES(s) { s, sizeof(s) - 1 }
+		BYTES("\0\0\0\0"),
+		BYTES("\0\1\0\1B"),
+		BYTES("\377\377\377\377"),
+		BYTES("\0\0\0\2Hx"),
+		BYTES("\0\0\0\1H"),
+		BYTES("\0\0\0\1M"),
+		BYTES("\0\0\0\3L\0\0\0\0\0\2L\0"),
+		BYTES("\0\0\0\2Rx"),
+		BYTES("\0\0\0\4C\0"
+		      "4"
+		      "0"),
+		BYTES("\0\0\0\014C\0"
+		      "4\0\0"
+		      "1.2.3.x\0"),
+		BYTES("\0\0\0\1D"),
+		BYTES("\0\0\0\4DMi\0"),
+		BYTES("\0\0\0\1?"),
+		BYTES("\0\0\0\2L\0\0\0\0\1N"),
+	};
+	struct dialog d;
+	size_t i;
+
+	for (i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		talk(&d, &filter);
+		T_OK(dialog_take(&d, t[i].bytes, t[i].n, false) == DIALOG_END);
+		T_OK(d.fault != NULL);
+		finish(&d);
+	}
+	/* before the negotiation, a second one in a session, a wrong one */
+	begin(&d, &filter);
+	T_OK(SAY(&d, 'H', "x\0") == DIALOG_END);
+	finish(&d);
+	begin(&d, &filter);
+	T_OK(SAY(&d, 'O', "\0\0\0\1\0\0\0\0\0\0\0\0") == DIALOG_END);
+	finish(&d);
+	begin(&d, &filter);
+	T_OK(SAY(&d, 'O', "\0\0\0\6\0\0\0\0\0\0\0") == DIALOG_END);
+	finish(&d);
+	talk(&d, &filter);
+	(void)SAY(&d, 'H', "x\0");
+	T_OK(SAY(&d, 'O', "\0\0\0\6\0\0\0\0\0\0\0\0") == DIALOG_END);
+	finish(&d);
+	/* QUIT is no fault */
+	talk(&d, &filter);
+	T_OK(SAY(&d, 'Q', "") == DIALOG_END && d.fault == NULL);
+	finish(&d);
+}
+
+static void
+sends_a_large_body_as_there_is_room(void)
+{
+	enum dialog_next next;
+	struct milter_packet pkt;
+	struct dialog d;
+	size_t got = 0, packets = 0, off;
+	char last = '\0';
+	long len;
+
+	talk(&d, &filter);
+	new_body = 10 << 20;
+	(void)SAY(&d, 'M', "<a@b>\0");
+	(void)heard(&d);
+	for (next = SAY(&d, 'E', "");; next = dialog_take(&d, NULL, 0, false)) {
+		T_OK(d.out.len < DIALOG_OUT_HIGH + 2 * MILTER_CHUNK);
+		for (off = 0; off < d.out.len; off += (size_t)len) {
+			len = milter_next(
+			    d.out.data + off, d.out.len - off, 65535, &pkt);
+			T_OK(len > 0);
+			if (len <= 0)
+				break;
+			if (pkt.code == 'b')
+				got += pkt.len;
+			packets++;
+			last = pkt.code;
+		}
+		d.out.len = 0;
+		if (next != DIALOG_WRITE)
+			break;
+	}
+	T_OK(next == DIALOG_READ && last == 'c' && got == new_body);
+	T_OK(packets == 1 + (new_body + 65534) / 65535 + 1);
+	new_body = 0;
+	one_session(&d, "ccccccc");
+	finish(&d);
+}
+
+static void
+leaves_slow_functions_to_who_may_wait(void)
+{
+	struct buf b = BUF_INIT(4096);
+	struct dialog d;
+	unsigned quick = filter.quick;
+
+	filter.quick = MILL_QUICK_ALL & ~MILL_QUICK(MILL_AT_MESSAGE);
+	talk(&d, &filter);
+	put_all(&b);
+	/* first what was answered leaves, then the message is waited for */
+	T_OK(dialog_take(&d, b.data, b.len, false) == DIALOG_WRITE);
+	T_STR(heard(&d), "cccccc");
+	T_OK(dialog_take(&d, NULL, 0, false) == DIALOG_SLOW);
+	T_OK(calls[MILL_AT_MESSAGE] == 0 && d.out.len == 0);
+	T_OK(dialog_take(&d, NULL, 0, true) == DIALOG_READ);
+	T_STR(heard(&d), "c");
+	T_OK(calls[MILL_AT_MESSAGE] == 1);
+	buf_fini(&b);
+	finish(&d);
+	filter.quick = 0;
+	talk(&d, &filter);
+	T_OK(SAY(&d, 'H', "x\0") == DIALOG_SLOW && calls[MILL_AT_HELO] == 0);
+	T_OK(dialog_take(&d, NULL, 0, true) == DIALOG_READ);
+	T_STR(heard(&d), "c");
+	finish(&d);
+	filter.quick = quick;
+}
+
+static void
+tells_which_connections_are_late(void)
+{
+	struct conn c = { .last_s = 1000 };
+
+	begin(&c.dialog, &filter);
+	T_OK(!conn_is_late(&c, 1300) && conn_is_late(&c, 1301));
+	offer(&c.dialog, 6, 0x1ff, 0x1fffff);
+	T_OK(conn_is_late(&c, 1301)); /* the answer is not read */
+	(void)heard(&c.dialog);
+	T_OK(!conn_is_late(&c, 8210) && conn_is_late(&c, 8211));
+	(void)dialog_take(&c.dialog, "\0\0", 2, false);
+	T_OK(!conn_is_late(&c, 1300) && conn_is_late(&c, 1301));
+	finish(&c.dialog);
+}
+
+/* Last: a stop is for ever. */
+static void
+refuses_what_begins_while_it_stops(void)
+{
+	struct dialog d, idle;
+
+	talk(&d, &filter);
+	(void)SAY(&d, 'M', "<a@b>\0");
+	T_OK(session_in_hand() == 1);
+	dialog_init(&idle, &filter);
+	offer(&idle, 6, 0x1ff, 0x1fffff);
+	(void)heard(&idle);
+	(void)SAY(&idle, 'H', "x\0");
+	T_STR(heard(&idle), "c");
+	session_stop();
+	(void)SAY(&idle, 'M', "<a@b>\0");
+	(void)SAY(&idle, 'R', "<a@b>\0");
+	(void)SAY(&idle, 'E', "");
+	T_STR(heard(&idle), "yyy");
+	T_OK(calls[MILL_AT_MAIL] == 1 && calls[MILL_AT_MESSAGE] == 0);
+	(void)SAY(&d, 'R', "<a@b>\0");
+	(void)SAY(&d, 'E', "");
+	T_STR(heard(&d), "ccc");
+	T_OK(session_in_hand() == 0);
+	dialog_fini(&idle); /* whose session nobody can end any more */
+	finish(&d);
+}
+
+static const struct t_case cases[] = {
+	{ "answers_a_session_that_came_at_once",
+	    answers_a_session_that_came_at_once },
+	{ "answers_the_same_however_the_bytes_are_cut",
+	    answers_the_same_however_the_bytes_are_cut },
+	{ "agrees_on_the_lower_version", agrees_on_the_lower_version },
+	{ "begins_a_session_after_quit_nc_from_every_state",
+	    begins_a_session_after_quit_nc_from_every_state },
+	{ "forgets_macros_of_what_has_ended",
+	    forgets_macros_of_what_has_ended },
+	{ "finds_macros_by_either_spelling_the_latest_first",
+	    finds_macros_by_either_spelling_the_latest_first },
+	{ "answers_commands_in_any_order", answers_commands_in_any_order },
+	{ "repeats_a_messages_final_answer", repeats_a_messages_final_answer },
+	{ "answers_once_to_an_end_with_bytes",
+	    answers_once_to_an_end_with_bytes },
+	{ "doubles_percents_and_codes_each_line",
+	    doubles_percents_and_codes_each_line },
+	{ "closes_what_is_malformed", closes_what_is_malformed },
+	{ "sends_a_large_body_as_there_is_room",
+	    sends_a_large_body_as_there_is_room },
+	{ "leaves_slow_functions_to_who_may_wait",
+	    leaves_slow_functions_to_who_may_wait },
+	{ "tells_which_connections_are_late",
+	    tells_which_connections_are_late },
+	{ "refuses_what_begins_while_it_stops",
+	    refuses_what_begins_while_it_stops },
+};
+
+T_MAIN(cases)
