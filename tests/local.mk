@@ -10,7 +10,7 @@ AM_TESTS_ENVIRONMENT = CC='$(CC)' CPPFLAGS='$(JSONC_CFLAGS)' MALLOC_PERTURB_=165
 	export CC CPPFLAGS MALLOC_PERTURB_;
 
 EXTRA_DIST += check .clang-format tests/bench tests/data tests/e2e tests/fault \
-	tests/fuzz tests/lib
+	tests/fuzz tests/lib tests/milter
 
 # a folder is copied with what Python left in it
 dist-hook:

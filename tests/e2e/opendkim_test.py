@@ -2,11 +2,11 @@
 # plain build only
 """opendkim - a milter that nobody here wrote signs mail under Milldam"""
 import os
-import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 import dkim  # noqa: E402
+from dkimkey import dkim_key  # noqa: E402
 from gateway import Client, Gateway, Tap, free_port  # noqa: E402
 from mta import program  # noqa: E402
 from sink import Sink  # noqa: E402
@@ -31,11 +31,9 @@ SHAPES = {
 def start():
     work = gate.dir
     key = work + "/key.pem"
-    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True,
-                   stderr=subprocess.DEVNULL)
-    pub = subprocess.run(["openssl", "rsa", "-in", key, "-pubout"],
-                         check=True, capture_output=True, text=True).stdout
-    pub = "".join(pub.splitlines()[1:-1])
+    text, record = dkim_key()
+    with open(key, "w") as f:
+        f.write(text)
     with open(work + "/opendkim.conf", "w") as f:
         f.write(f"""Socket inet:{port}@127.0.0.1
 Mode sv
@@ -49,7 +47,7 @@ Syslog no
 RequireSafeKeys no
 AutoRestart no
 """)
-    return f"v=DKIM1; k=rsa; p={pub}", program(
+    return record, program(
         "opendkim", ["opendkim"], f"opendkim -x {work}/opendkim.conf -f",
         port)
 

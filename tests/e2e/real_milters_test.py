@@ -2,23 +2,19 @@
 # slow
 """real_milters - filters that nobody here wrote, from Debian's packages
 
-Each runs boxed, with a policy and a listener of its own in one gateway.  What
-each answered to a full offer is printed, so that docs/milter.md can be checked.
+What was said to each and what it answered is compared with the table in
+docs/milter.md: a line that is not there is printed as it should be.
 """
 import concurrent.futures
 import os
 import re
-import socket
-import struct
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
-from fakemilter import packet  # noqa: E402
-from gateway import (TOP, Gateway, Tap, free_port,  # noqa: E402
-                     wait_for, without_trace)
-from mails import EICAR, eicar_mail, stranger  # noqa: E402
-from mta import program  # noqa: E402
+from filters import BOXES, RECORD, Box  # noqa: E402
+from gateway import TOP, Gateway, Tap, stuff, without_trace  # noqa: E402
+from mails import EICAR, eicar_mail  # noqa: E402
 from nameserver import NameServer  # noqa: E402
 from netns import own_network  # noqa: E402
 from packages import unpack  # noqa: E402
@@ -37,6 +33,7 @@ ZONE = {
     ("reject.test", "A"): ["192.0.2.1"],
     ("quarantine.test", "A"): ["192.0.2.1"],
     ("pass.test", "A"): ["192.0.2.1"],
+    ("s._domainkey.signed.test", "TXT"): [RECORD],
 }
 
 
@@ -48,103 +45,54 @@ def mail(subject, body=b"hello\r\n", domain=b"from.test"):
             b"Content-Type: text/plain\r\n\r\n" + body)
 
 
-class Box:
-    """A filter of some packages: a script that starts it on $PORT, seen at
-    once or as soon as it listens; files: {name: text} beside the script, with
-    @DIR@, @PORT@ (and @PORT1@ ...) and @DNS@ filled in."""
-
-    def __init__(self, name, packages, script, files=None, ports=1,
-                 may="all", library="libmilter"):
-        self.name = name
-        self.packages = packages
-        self.script = script
-        self.files = files or {}
-        self.ports = [free_port() for _ in range(ports)]
-        self.listen = [free_port() for _ in range(ports)]
-        self.may = may
-        self.library = library
-        self.box = None
-
-    def conf(self):
-        return "".join(
-            f'milter "{self.name}{i}" {{ endpoints = '
-            f'{{ "inet:{p}@127.0.0.1" }} may = {{ {self.may} }} '
-            f'library = {self.library} }}\n'
-            f'policy "{self.name}{i}" {{ authorise = "access" '
-            f'chain = {{ "{self.name}{i}" }} }}\n'
-            f'listener "{self.name}{i}" {{ policy = "{self.name}{i}" '
-            f'address = {{ "127.0.0.1:{self.listen[i]}" }} }}\n'
-            for i, p in enumerate(self.ports))
-
-    def start(self, folder):
-        os.makedirs(folder)
-        os.chmod(folder, 0o755)
-        for name, text in {**self.files, "start": "set -eu\n" +
-                           self.script}.items():
-            for i, p in reversed(list(enumerate(self.ports))):
-                text = text.replace(f"@PORT{i or ''}@", str(p))
-            text = text.replace("@DIR@", folder).replace(
-                "@DNS@", "127.0.0.1").replace("@TOP@", TOP)
-            with open(f"{folder}/{name}", "w") as f:
-                f.write(text)
-        self.box = program(self.name, self.packages,
-                           f"bash {folder}/start", self.ports[0])
-        for p in self.ports:
-            with wait_for(lambda p=p: connected(p), 30) as s:
-                print(f"# {self.name}: {negotiated(s)}", flush=True)
-        return self
-
-    def client(self, i=0, address="127.0.0.1"):
-        return stranger(gate, address, self.listen[i])
-
-    def send(self, content, i=0, **kw):
-        c = self.client(i)
-        got = c.send(content, **kw)
-        c.close()
-        return got
-
-    def passes(self, content, i=0, **kw):
-        """What arrives."""
-        n = len(sink.messages)
-        got = self.send(content, i, **kw)
-        assert got.startswith("250 "), got
-        msgs = sink.wait(n + 1)
-        assert len(msgs) == n + 1, len(msgs) - n
-        return msgs[-1]
-
-    def held(self, content, i=0, **kw):
-        """Where the queue holds it."""
-        before = {m["id"] for m in gate.ctl_json("queue", "list")}
-        got = self.send(content, i, **kw)
-        assert got.startswith("250 "), got
-        new = [m for m in gate.ctl_json("queue", "list")
-               if m["id"] not in before]
-        assert [m["state"] for m in new] == ["held"], new
-        return new[0]
+SIGN_ME = (b"From: Anna <anna@signed.test>\r\nTo: Bo <b@to.test>\r\n"
+           b"Date: Sat, 21 Nov 2026 10:00:00 +0000\r\n"
+           b"Message-ID: <1@signed.test>\r\nSubject:  two blanks\r\n"
+           b"X-Fold: a\r\n\tb\r\n\r\nhello\r\n.\r\n..\r\n\r\n")
 
 
-def connected(port):
-    try:
-        return socket.create_connection(("127.0.0.1", port), 5)
-    except OSError:
-        return None
+def broken(signed):
+    assert signed.count(b"hello") == 1
+    return signed.replace(b"hello", b"hullo")
 
 
-def negotiated(sock):
-    """What it answers to the offer that Milldam makes."""
-    sock.settimeout(20)
-    sock.sendall(packet(b"O", struct.pack(">III", 6, 0x1ff, 0x1fffff)))
-    got = b""
-    while len(got) < 17:
-        more = sock.recv(1000)
-        if not more:
-            return "closed the connection"
-        got += more
-    version, actions, protocol = struct.unpack(">III", got[5:17])
-    lists = re.findall(rb"[ -~]{3,}", got[17:])
-    sock.sendall(packet(b"Q"))
-    return (f"version {version}, actions {actions:#x}, protocol "
-            f"{protocol:#x}, macros {[m.decode() for m in lists]}")
+def dkim_result(message):
+    found = re.findall(rb"^Authentication-Results: gate.test;\s+dkim=(\w+)",
+                       message.content, re.M)
+    assert len(found) == 1, message.content
+    return found[0]
+
+
+def envelope(c, sender, *rcpts):
+    for line in (f"MAIL FROM:<{sender}>", *(f"RCPT TO:<{r}>" for r in rcpts)):
+        got = c.say(line)
+        assert got.startswith("250 "), (line, got)
+
+
+def check_macros(b, c, seen, known):
+    """All that the filter needs came, with the values that are known."""
+    known = {**known, "j": "gate.test", "v": "Milldam",
+             # as the hosts file has it
+             "_": ("localhost " if seen["client_name"] == "localhost" else
+                   "") + "[127.0.0.1]",
+             "daemon_name": b.name + "0", "daemon_addr": "127.0.0.1",
+             "daemon_port": str(b.listen[0]), "if_addr": "127.0.0.1",
+             "client_addr": "127.0.0.1", "client_port": str(c.sock.getsockname()[1]),
+             "mail_host": "from.test", "mail_mailer": "esmtp",
+             "rcpt_mailer": "esmtp", "msg_id": "<1.from.test>"}
+    for name in b.needs:
+        value = seen.get(name)
+        assert value, (name, seen)
+        assert value == known.get(name, value), (name, seen)
+
+
+def field(text, name):
+    return re.search(rf"^{name}: ((?:.*\r\n[ \t])*.*)\r$", text, re.M)[1]
+
+
+def words(text):
+    """NAME=VALUE;..."""
+    return dict(w.strip().split("=", 1) for w in text.split(";") if "=" in w)
 
 
 def seen(message):
@@ -155,171 +103,6 @@ def seen(message):
     return words[0].split()[1:], fields, body
 
 
-BOXES = [
-    Box("allactions", ["python3-milter"], """
-exec /usr/bin/python3 @TOP@/tests/lib/allactions.py inet:@PORT@@127.0.0.1
-"""),
-    Box("opendmarc", ["opendmarc", "publicsuffix"], """
-echo "nameserver @DNS@" >/etc/resolv.conf
-exec opendmarc -c @DIR@/conf -f
-""", {"conf": """Socket inet:@PORT@@127.0.0.1
-AuthservID gate.test
-TrustedAuthservIDs gate.test
-RejectFailures true
-HoldQuarantinedMessages true
-PublicSuffixList /usr/share/publicsuffix/public_suffix_list.dat
-Background false
-Syslog false
-IgnoreHosts /dev/null
-HistoryFile @DIR@/history
-"""}, may="add-header, quarantine"),
-    Box("clamav", ["clamav-milter", "clamav-daemon"], """
-mkdir -p @DIR@/db
-printf 'Eicar-Test-Signature:0:*:%s\\n' "$(cat @DIR@/hex)" >@DIR@/db/t.ndb
-clamd -c @DIR@/clamd.conf &
-while [ ! -S @DIR@/clamd.sock ]; do sleep 0.1; done
-start() { # PORT ACTION
-	cat >@DIR@/$2.conf <<-X
-	MilterSocket inet:$1@127.0.0.1
-	ClamdSocket unix:@DIR@/clamd.sock
-	Foreground yes
-	User root
-	OnInfected $2
-	OnClean Accept
-	OnFail Defer
-	AddHeader Replace
-	ReportHostname gate.test
-	TemporaryDirectory @DIR@
-	X
-	[ $2 != Reject ] || echo 'RejectMsg virus %v found' >>@DIR@/$2.conf
-	clamav-milter -c @DIR@/$2.conf &
-}
-start @PORT@ Reject
-start @PORT1@ Quarantine
-start @PORT2@ Blackhole
-wait
-""", {"hex": EICAR.hex(), "clamd.conf": """LocalSocket @DIR@/clamd.sock
-DatabaseDirectory @DIR@/db
-TemporaryDirectory @DIR@
-Foreground yes
-User root
-"""}, ports=3),
-    Box("spamass", ["spamass-milter", "spamassassin", "spamd", "spamc"], """
-mkdir -p @DIR@/etc
-cp /etc/spamassassin/*.pre @DIR@/etc/
-printf 'use_bayes 0\\nskip_rbl_checks 1\\ndns_available no\\n' >@DIR@/etc/local.cf
-spamd -L -x --siteconfigpath=@DIR@/etc -i --socketpath=@DIR@/spamd.sock -m 2 \
-    -s stderr &
-while [ ! -S @DIR@/spamd.sock ]; do sleep 0.1; done
-exec spamass-milter -p inet:@PORT@@127.0.0.1 -r 15 -- -U @DIR@/spamd.sock
-"""),
-    Box("mimedefang", ["mimedefang", "libnet-dns-perl"], """
-echo "defang:x:7301:" >>/etc/group
-echo "defang:x:7301:7301::/:/bin/false" >>/etc/passwd
-mkdir -p @DIR@/spool @DIR@/quarantine
-chown -R defang @DIR@
-mimedefang-multiplexor -D -U defang -m 1 -x 2 -f /usr/bin/mimedefang.pl \
-    -F @DIR@/filter -z @DIR@/spool -s @DIR@/mx.sock &
-while [ ! -S @DIR@/mx.sock ]; do sleep 0.1; done
-exec mimedefang -D -U defang -m @DIR@/mx.sock -z @DIR@/spool -r -s -t \
-    -p inet:@PORT@@127.0.0.1
-""", {"filter": r"""
-$AdminAddress = $DaemonAddress = 'postmaster@gate.test';
-$AddWarningsInline = 0;
-sub filter_relay { return ('CONTINUE', 'ok'); }
-sub filter_sender { my ($s) = @_;
-  return $s =~ /bad\@/ ? ('REJECT', 'sender refused') : ('CONTINUE', 'ok'); }
-sub filter_recipient { my ($r) = @_;
-  return ('TEMPFAIL', 'not yet') if $r =~ /later\@/;
-  return ('REJECT', 'no such user') if $r =~ /nobody\@/;
-  return ('CONTINUE', 'ok'); }
-sub filter_begin {
-  return action_discard() if $Subject =~ /discard/;
-  return action_bounce('refused by filter') if $Subject =~ /bounce/; }
-sub filter { my ($entity, $fname, $ext) = @_;
-  return action_drop_with_warning("dropped $fname") if $ext =~ /^\.exe$/i;
-  return action_accept(); }
-sub filter_end {
-  action_add_header('X-MD', 'ok');
-  action_change_header('Subject', "[MD] $Subject") if $Subject =~ /tag/;
-  add_recipient('<copy@to.test>') if $Subject =~ /copy/;
-  delete_recipient('<b@to.test>') if $Subject =~ /drop/;
-  change_sender('<changed@from.test>') if $Subject =~ /sender/; }
-1;
-"""}),
-    Box("rspamd", ["rspamd"], """
-echo "_rspamd:x:7302:" >>/etc/group
-echo "_rspamd:x:7302:7302::/:/bin/false" >>/etc/passwd
-mkdir -p @DIR@/conf/override.d @DIR@/conf/local.d @DIR@/db @DIR@/run @DIR@/log
-for m in asn rbl dmarc greylist ratelimit fuzzy_check neural history_redis \
-    mx_check replies bayes url_redirector phishing reputation dcc p0f spf arc \
-    surbl maillist multimap; do
-	echo 'enabled = false;' >@DIR@/conf/override.d/$m.conf
-done
-cat >@DIR@/conf/local.d/milter_headers.conf <<X
-use = ["x-spamd-bar", "x-spam-level"];
-extended_spam_headers = true; skip_local = false;
-X
-cp -r /etc/rspamd/maps.d @DIR@/conf/
-chown -R _rspamd @DIR@
-exec rspamd -f -u _rspamd -g _rspamd -c @DIR@/rspamd.conf \
-    --var=LOCAL_CONFDIR=@DIR@/conf --var=DBDIR=@DIR@/db \
-    --var=RUNDIR=@DIR@/run --var=LOGDIR=@DIR@/log
-""", {"rspamd.conf": """
-.include "$CONFDIR/common.conf"
-options { pidfile = "@DIR@/run/rspamd.pid"; .include "$CONFDIR/options.inc"
-  filters = "chartable,dkim,regexp"; dns { nameserver = ["@DNS@:53:1"]; }
-  gtube_patterns = "all"; control_socket = "@DIR@/run/ctl mode=0600"; }
-logging { type = "console"; .include "$CONFDIR/logging.inc" }
-worker "rspamd_proxy" { bind_socket = "127.0.0.1:@PORT@"; count = 1;
-  milter = yes; timeout = 60s; spam_header = "X-Spam";
-  reject_message = "Spam message rejected";
-  upstream "local" { default = yes; self_scan = yes; } }
-"""}, library="other"),
-    Box("pyspf", ["pyspf-milter"], """
-echo "nameserver @DNS@" >/etc/resolv.conf
-echo "pyspf-milter:x:7303:" >>/etc/group
-echo "pyspf-milter:x:7303:7303::/:/bin/false" >>/etc/passwd
-chown -R pyspf-milter @DIR@
-exec pyspf-milter @DIR@/conf
-""", {"conf": """debugLevel = 1
-Socket = inet:@PORT@@127.0.0.1
-PidFile = @DIR@/pid
-UserID = pyspf-milter
-skip_addresses = 192.0.2.99/32
-InternalHosts = 192.0.2.99
-HELO_reject = False
-Mail_From_reject = Fail
-Header_Type = AR
-"""}, may="add-header"),
-    Box("pmilter", ["libsendmail-pmilter-perl"], "exec perl @DIR@/filter\n",
-        {"filter": r"""
-use Sendmail::PMilter qw(:all);
-my ($subject, $size, $id);
-my $m = Sendmail::PMilter->new;
-$m->setconn('inet:@PORT@@127.0.0.1');
-$m->register('pmilter', {
-  envfrom => sub { my ($ctx) = @_; $id = $ctx->getsymval('i'); $size = 0;
-    return SMFIS_CONTINUE; },
-  envrcpt => sub { my ($ctx, $rcpt) = @_;
-    return SMFIS_CONTINUE unless $rcpt =~ /nobody@/;
-    $ctx->setreply(550, '5.1.1', 'no such user');
-    return SMFIS_REJECT; },
-  header => sub { my ($ctx, $name, $value) = @_;
-    $subject = $value if lc($name) eq 'subject'; return SMFIS_CONTINUE; },
-  body => sub { $size += length($_[1]); return SMFIS_CONTINUE; },
-  eom => sub { my ($ctx) = @_;
-    return SMFIS_DISCARD if $subject eq 'discard';
-    $ctx->addheader('X-Perl', "$size " . ($id eq $ctx->getsymval('i')));
-    $ctx->chgheader('Subject', 1, "[perl] $subject");
-    $ctx->addrcpt('<copy@to.test>') if $subject eq 'copy';
-    $ctx->replacebody("new\r\n") if $subject eq 'body';
-    return SMFIS_ACCEPT; },
-}, SMFI_CURR_ACTS);
-$m->set_dispatcher(Sendmail::PMilter::postfork_dispatcher());
-$m->main();
-"""}, library="other"),
-]
 box = {b.name: b for b in BOXES}
 
 
@@ -456,7 +239,7 @@ def _():
     assert len(sink.messages) == n + 1
     assert m.rcpts == ["b@to.test", "copy@to.test"], m.rcpts
     assert m.sender == "changed@from.test"
-    assert b"X-MD: ok" in m.content, m.content
+    assert b"\r\nX-MD: " in m.content, m.content
     assert b"\r\nSubject: [MD] tag copy sender\r\n" in m.content, m.content
     m = b.passes(mail(b"drop"), rcpts=["b@to.test", "c@to.test"])
     assert m.rcpts == ["c@to.test"], m.rcpts
@@ -520,12 +303,153 @@ def _():
     assert c.say("RSET").startswith("250")
     assert c.send(mail(b"copy"), ehlo=False).startswith("250 ")
     m = sink.wait(n + 1)[n]
-    assert b"\r\nX-Perl: 7 1\r\n" in m.content, m.content
+    assert b"\r\nX-Perl: 7 " in m.content, m.content
     assert b"\r\nSubject: [perl] copy\r\n" in m.content, m.content
     assert m.rcpts == ["b@to.test", "copy@to.test"], m.rcpts
     m = b.passes(mail(b"body", b"x" * 900 + b"\r\n" + b"y\r\n" * 50000))
     assert m.content.endswith(b"\r\n\r\nnew\r\n"), m.content[-200:]
-    assert b"\r\nX-Perl: 150902 1\r\n" in m.content, m.content
+    assert b"\r\nX-Perl: 150902 " in m.content, m.content
+
+
+@tap.test("opendkim: signs, and verifies what it signed")
+def _():
+    b = box["opendkim"]
+    signed = b.passes(SIGN_ME).content
+    assert signed.count(b"DKIM-Signature:") == 1, signed
+    assert without_trace(signed[signed.index(b"Received:"):]) == SIGN_ME
+    asked = b.passes(SIGN_ME, 2).content
+    assert asked.count(b"DKIM-Signature:") == 1, asked
+    for content, want in ((signed, b"pass"), (asked, b"pass"),
+                          (broken(signed), b"fail"), (SIGN_ME, b"none")):
+        m = b.passes(content, 1)
+        assert dkim_result(m) == want, (want, m.content)
+        assert m.content.endswith(content), m.content
+    got = b.send(broken(signed), 3)
+    assert got.startswith("550 5.7.0 bad DKIM signature data"), got
+
+
+def pipelined(b, listener):
+    signed = b.passes(SIGN_ME).content
+    mails = [b"X-Number: %d\r\n" % i + content for i, content in enumerate(
+        [signed, broken(signed), SIGN_ME, signed, broken(signed)])]
+    n = len(sink.messages)
+    c = b.client(listener)
+    c.say("EHLO client.test")
+    start = b"MAIL FROM:<a@f.test>\r\nRCPT TO:<b@to.test>\r\nDATA\r\n"
+    c.sock.sendall(start)
+    for i, content in enumerate(mails):
+        got = [c.reply() for _ in range(3)]
+        assert [g[:3] for g in got] == ["250", "250", "354"], got
+        # the next one's commands leave with the end of this one
+        c.sock.sendall(stuff(content) + b".\r\n" +
+                       (start if i + 1 < len(mails) else b"QUIT\r\n"))
+        assert c.reply().startswith("250 ")
+    assert c.reply().startswith("221 ")
+    arrived = {field(m.content.decode(), "X-Number"): dkim_result(m)
+               for m in sink.wait(n + len(mails))[n:]}
+    got = [arrived.get(str(i)) for i in range(len(mails))]
+    assert got == [b"pass", b"fail", b"none", b"pass", b"fail"], got
+
+
+for i, how in (1, "after"), (4, "ahead of"):
+    @tap.test("opendkim: verifies message after message, pipelined, "
+              f"commands {how} answers")
+    def _(listener=i):
+        pipelined(box["opendkim"], listener)
+
+
+for b in BOXES:
+    @tap.test(f"{b.name}: two messages, RSETs, and the macros it needs")
+    def _(b=b):
+        heard = b.taps[0]
+        done, aborted = len(heard.messages), len(heard.aborted)
+        n = len(sink.messages)
+        c = b.client()
+        c.say("EHLO client.test")
+        for number in range(2):
+            envelope(c, f"no{number}@from.test", "no@to.test")
+            assert c.say("RSET").startswith("250 ")
+            c.say("MAIL FROM:<never@from.test>")
+            assert c.say("RSET").startswith("250 ")
+            rcpts = [f"{k}.{number}@to.test" for k in "bcd"[number:]]
+            envelope(c, f"a{number}@from.test", *rcpts)
+            got = c.say(b"DATA\r\n" + mail(b"two") + b".")
+            got = c.reply()
+            assert got.startswith("250 "), got
+            check_macros(b, c, heard.messages[done + number], {
+                "i": got.split()[2], "mail_addr": f"a{number}@from.test",
+                "rcpt_addr": rcpts[-1], "nrcpts": str(len(rcpts))})
+        msgs = sorted(sink.wait(n + 2)[n:], key=lambda m: m.sender)
+        assert [m.sender for m in msgs] == ["a0@from.test", "a1@from.test"]
+        assert [m.rcpts for m in msgs] == [
+            ["b.0@to.test", "c.0@to.test", "d.0@to.test"],
+            ["c.1@to.test", "d.1@to.test"]]
+        assert msgs[1].content.endswith(b"\r\n\r\nhello\r\n")
+        # only what it was told of is taken back
+        assert len(heard.messages) == done + 2
+        assert len(heard.aborted) == aborted + 2, heard.commands
+
+
+@tap.test("what the filters say of the macros that they got")
+def _():
+    def sent(name, i=0, content=mail(b"x"), **kw):
+        """The queue id, and what arrived."""
+        n = len(sink.messages)
+        got = box[name].send(content, i, **kw)
+        got = got.split()[2]
+        return got, sink.wait(n + 1)[n].content.decode()
+    ident, text = sent("allactions")
+    told = words(field(text, "X-Macros"))
+    for name, value in box["allactions"].taps[0].messages[-1].items():
+        assert told[name] == value, (name, value, told)
+    assert told["auth_authen"] == told["tls_version"] == "None", told
+    ident, text = sent("mimedefang")
+    told = words(field(text, "X-MD"))
+    for name in box["mimedefang"].needs:
+        value = box["mimedefang"].taps[0].messages[-1][name]
+        assert told.get(name) == value, (name, value, told)
+    ident, text = sent("pmilter")
+    assert re.search(rf"X-Perl: 7 {ident} {ident} gate.test \S* ?\[127.0.0.1\] "
+                     "pmilter0 a@from.test", text), text
+    ident, text = sent("rspamd")
+    # the gateway's name is to rspamd what Postfix says in {daemon_name}
+    assert "\r\nAuthentication-Results: rspamd0;" in text, text
+    box["rspamd"].logged(f"qid: <{ident}>.* ip: 127.0.0.1, from: <a@from.test>")
+    ident, _ = sent("opendkim", content=SIGN_ME)
+    box["opendkim"].logged(f"{ident}: DKIM-Signature field added")
+    ident, text = sent("opendkim", 1)
+    assert "Authentication-Results: gate.test;" in text, text
+    box["opendkim"].logged(
+        rf"{ident}: no MTA name match \(host=gate.test, MTA=opendkim1\)")
+    asked = box["opendkim"].taps[2].asked()
+    assert asked == ["auth_type", "daemon_name", "i"], asked
+    ident, text = sent("opendmarc")
+    assert "Authentication-Results: gate.test;" in text, text
+    box["opendmarc"].logged(f"{ident}: from.test none")
+    ident, _ = sent("clamav")
+    box["clamav"].logged(f"Clean message {ident} from <a@from.test> "
+                         "to <b@to.test>")
+    ident, _ = sent("spamass")
+    box["spamass"].logged(
+        r"for spamc: Received: from client.test \(.*\[127.0.0.1\]\)\s+"
+        rf"by gate.test \(Milldam/\S+ with SMTP id {ident}\s")
+    sent("pyspf")  # which reads none without a login
+    box["pyspf"].logged("spf=none .* envelope-from=a@from.test")
+
+
+@tap.test("docs/milter.md has the table of what was seen here")
+def _():
+    with open(TOP + "/docs/milter.md") as f:
+        lines = [[w.strip() for w in line.strip().strip("|").split("|")]
+                 for line in f if line.startswith("|")]
+    missing = []
+    for b in BOXES:
+        row = b.row()
+        if not any(line[2:2 + len(row)] == row for line in lines):
+            missing.append(f"| {b.name} | package | {' | '.join(row)} | |")
+    for line in missing:
+        print("# " + line)
+    assert not missing
 
 
 for b in BOXES:
@@ -535,7 +459,8 @@ subprocess.run(["ip", "address", "add", "192.0.2.9/32", "dev", "lo"],
                check=True)
 sink = Sink()
 dns = NameServer(ZONE, port=53)
-gate = Gateway(sink.port, extra="".join(b.conf() for b in BOXES),
+Box.sink = sink
+Box.gate = gate = Gateway(sink.port, extra="".join(b.conf() for b in BOXES),
                access="relay-networks = {127.0.0.0/8, 192.0.2.9}\n")
 only = sys.argv[1:]
 if only:
@@ -550,8 +475,7 @@ try:
         tap.run()
 finally:
     for b in BOXES:
-        if b.box is not None:
-            b.box.stop()
+        b.stop()
     gate.remove()
     sink.close()
     dns.close()

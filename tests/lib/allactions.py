@@ -14,6 +14,11 @@ import Milter
 VERDICTS = {"reject": Milter.REJECT, "tempfail": Milter.TEMPFAIL,
             "discard": Milter.DISCARD, "accept": Milter.ACCEPT}
 
+MACROS = """i j _ v daemon_name daemon_addr daemon_port if_name if_addr
+client_addr client_name client_port client_ptr client_resolve
+client_connections auth_type auth_authen tls_version mail_mailer mail_host
+mail_addr rcpt_mailer rcpt_host rcpt_addr msg_id msg_size nrcpts""".split()
+
 
 class AllActions(Milter.Base):
     def __init__(self):
@@ -72,6 +77,9 @@ class AllActions(Milter.Base):
         self.addheader("X-Seen", f"{self.name} {self.sender} "
                        f"{len(self.rcpts)} {self.fields} {self.size} "
                        f"{self.id == self.getsymval('i')}")
+        self.addheader("X-Macros", ";".join(
+            f"{n}={self.getsymval(n if len(n) == 1 else '{' + n + '}')}"
+            for n in MACROS))
         for word in self.words:
             change = getattr(self, "do_" + word.lower(), None)
             if change is not None:

@@ -155,6 +155,7 @@ class Result:
 
 
 def program(name):
+    """One of the project's filters, or a path."""
     return os.path.join(INST, "libexec/milldam", name)
 
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 
 from gateway import TOP, free_port, wait_for
 from packages import unpack
@@ -22,6 +23,28 @@ PACKAGES = {
 }
 
 
+class Syslog:
+    """A socket like /dev/log, and what was sent to it."""
+
+    def __init__(self, path):
+        self.text = ""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.sock.bind(path)
+        os.chmod(path, 0o666)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def close(self):
+        self.sock.close()
+
+    def _read(self):
+        try:
+            while True:
+                line = self.sock.recv(65536).decode(errors="replace")
+                self.text += line.rstrip("\0\n") + "\n"
+        except OSError:
+            pass
+
+
 class Boxed:
     """A program of unpacked packages; port: wait until it listens there."""
 
@@ -30,6 +53,8 @@ class Boxed:
         self.dir = tempfile.mkdtemp(prefix=f"milldam-{kind}.", dir="/var/tmp")
         os.chmod(self.dir, 0o755)
         self.log = open(self.dir + "/out", "w")
+        os.mkdir(self.dir + "/dev")
+        self.syslog = Syslog(self.dir + "/dev/log")
         self.proc = subprocess.Popen(
             ["unshare", "-m", "-p", "-u", "-f", "--mount-proc",
              "--kill-child", "bash", TOP + "/tests/lib/mta.sh", kind],
@@ -58,12 +83,19 @@ class Boxed:
                     out += f.read()[-4000:]
         return out
 
+    def logged(self):
+        """All that it printed or sent to syslog."""
+        self.log.flush()
+        with open(self.dir + "/out", errors="replace") as f:
+            return f.read() + self.syslog.text
+
     def stop(self):
         if self.proc is not None:
             self.proc.send_signal(signal.SIGKILL)
             self.proc.wait()
             self.proc = None
         self.log.close()
+        self.syslog.close()
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def __enter__(self):

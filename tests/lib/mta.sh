@@ -141,6 +141,15 @@ sendmail() {
 # process of the namespace must keep its user, or it would no longer end with
 # the test.
 command() {
+	# its own /dev, for the sake of /dev/log
+	for d in null zero full random urandom tty; do
+		: >"$DIR/dev/$d"
+		mount --bind "/dev/$d" "$DIR/dev/$d"
+	done
+	mkdir "$DIR/dev/shm"
+	chmod 1777 "$DIR/dev/shm"
+	ln -s /proc/self/fd "$DIR/dev/fd"
+	mount --rbind "$DIR/dev" /dev
 	# shellcheck disable=SC2086
 	$ARGV &
 	wait $!
