@@ -33,8 +33,8 @@ struct options {
 	bool check, detach, verbose, help;
 };
 
-static const struct engine *const engines[] = { &engine_libmilter,
-	&engine_events };
+static const struct engine *const engines[] = { &engine_events,
+	&engine_libmilter };
 
 static const char *const type_names[] = { "text", "path", "yes|no", "number",
 	"size", "time", "word", "{list}", "{networks}" };

@@ -127,7 +127,7 @@ def main():
                 alone = one(o, False, engine)
                 rows.setdefault((engine, "access"), []).append(
                     alone["milldam-access"])
-                for slow in (False, True):
+                for slow in (False, True):  # with and without quick
                     if slow and engine == "libmilter":
                         continue
                     got = one(o, True, engine, slow)

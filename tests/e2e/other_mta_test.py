@@ -9,6 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 from gateway import INST, TOP, Client, Tap, free_port, wait_for  # noqa: E402
 from mails import HEAD, eicar_mail, stranger  # noqa: E402
 from mta import server  # noqa: E402
+from pair import ENGINES  # noqa: E402
 from sink import Sink  # noqa: E402
 
 tap = Tap()
@@ -17,15 +18,15 @@ work = tempfile.mkdtemp(prefix="milldam-other.", dir="/tmp")
 milters = []
 
 
-def start(name, settings):
+def start(name, settings, engine):
     """One of our milters, on a TCP socket of its own."""
     port = free_port()
-    path = f"{work}/{name}.conf"
+    path = f"{work}/{name}-{engine}.conf"
     with open(path, "w") as f:
         f.write(settings)
     milters.append(subprocess.Popen(
         [f"{INST}/libexec/milldam/milldam-{name}", "-p", f"inet:{port}@127.0.0.1",
-         "-c", path], stdin=subprocess.DEVNULL))
+         "-c", path, "-e", engine], stdin=subprocess.DEVNULL))
 
     def listens():
         with open("/proc/net/tcp") as f:
@@ -41,10 +42,10 @@ def spelled(kind, port):
             else f"inet:{port}@127.0.0.1")
 
 
-for kind in ("postfix", "sendmail"):
-    @tap.test(f"under {kind}: clean, infected and foreign mail")
-    def _(kind=kind):
-        sockets = [spelled(kind, p) for p in (access, virus, rewrite)]
+for kind, engine in ((k, e) for e in ENGINES for k in ("postfix", "sendmail")):
+    @tap.test(f"under {kind}, {engine}: clean, infected and foreign mail")
+    def _(kind=kind, engine=engine):
+        sockets = [spelled(kind, p) for p in ports[engine]]
         with server(kind, sink.port, sockets) as peer:
             peer.host = "127.0.0.1"
             n = len(sink.messages)
@@ -68,12 +69,15 @@ for kind in ("postfix", "sendmail"):
 
 
 try:
-    access = start("access", "relay-networks = {127.0.0.1, ::1}\n"
-                   "relay-domains = {ours.test}\n")
-    virus = start("virus", f'databases = {{"{TOP}/tests/data/signatures"}}\n'
-                  'action = "reject"\n')
-    rewrite = start("rewrite", 'header "mark" { name = "X-Milldam" '
-                    'action = "add" value = "seen" }\n')
+    ports = {engine: [
+        start("access", "relay-networks = {127.0.0.1, ::1}\n"
+              "relay-domains = {ours.test}\n", engine),
+        start("virus",
+              f'databases = {{"{TOP}/tests/data/signatures"}}\n'
+              'action = "reject"\n', engine),
+        start("rewrite", 'header "mark" { name = "X-Milldam" '
+              'action = "add" value = "seen" }\n', engine)]
+        for engine in ENGINES}
     tap.run()
 finally:
     for m in milters:

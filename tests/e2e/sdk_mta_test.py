@@ -14,6 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "lib"))
 from gateway import INST, Client, Gateway, Tap, free_port, wait_for  # noqa: E402
 from mta import server  # noqa: E402
+from pair import ENGINES, Pair  # noqa: E402
 from sink import Sink  # noqa: E402
 
 tap = Tap()
@@ -39,20 +40,21 @@ def build():
 class Peer:
     """One of the servers with the filter, relaying to a sink of its own."""
 
-    def __init__(self, kind):
+    def __init__(self, kind, engine):
         self.kind = kind
         self.sink = Sink()
         if kind == "milldam":
             self.filter = None
             self.server = Gateway(
                 self.sink.port, chain=("access", "sdk"),
-                milters=f'milter "sdk" {{ run = "{FILTER}" may = {{"all"}} }}')
+                milters=f'milter "sdk" {{ run = "{FILTER}" may = {{"all"}} '
+                        f'args = {{"-e", "{engine}"}} }}')
             return
         port = free_port()
         where = f"inet:{port}@127.0.0.1"
-        log = open(os.path.join(DIR, kind), "w+")
+        log = open(os.path.join(DIR, kind + engine), "w+")
         self.filter = subprocess.Popen(
-            [FILTER, "-p", where], stdin=subprocess.DEVNULL, stderr=log)
+            [FILTER, "-p", where, "-e", engine], stdin=subprocess.DEVNULL, stderr=log)
         path = log.name
         assert wait_for(lambda: "started" in open(path).read())
         self.server = server(kind, self.sink.port, [
@@ -140,15 +142,20 @@ def check_stop(peer):
     assert peer.filter.wait(20) == 0
 
 
+def check(kind, engine):
+    with Peer(kind, engine) as peer:
+        check_recipients(peer)
+        check_edits(peer)
+        check_patience(peer)
+        if peer.filter is not None:
+            check_stop(peer)
+
+
 for kind in ("postfix", "sendmail", "milldam"):
-    @tap.test(f"under {kind}: recipients, edits, progress and a graceful stop")
-    def _(kind=kind):
-        with Peer(kind) as peer:
-            check_recipients(peer)
-            check_edits(peer)
-            check_patience(peer)
-            if peer.filter is not None:
-                check_stop(peer)
+    pair = Pair(lambda which, kind=kind: check(kind, which))
+    for which in ENGINES:
+        tap.test(f"under {kind}, {which}: recipients, edits, progress and a "
+                 "graceful stop")(lambda p=pair, w=which: p.wait(w))
 
 
 if __name__ == "__main__":

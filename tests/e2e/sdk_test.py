@@ -15,10 +15,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "lib"))
 from gateway import INST, Tap, free_port, wait_for  # noqa: E402
 from miltermta import Session, z  # noqa: E402
+from pair import ENGINES, Pair  # noqa: E402
 from sanitizer import refuse_reports  # noqa: E402
 
 tap = Tap()
-ENGINES = ("libmilter", "events")
 engine = ENGINES[0]  # of the test in hand
 DIR = tempfile.mkdtemp(prefix="milldam-sdk.", dir="/tmp")
 ENV = dict(os.environ,
@@ -28,44 +28,15 @@ FILTER = os.path.join(DIR, "sdk-filter")
 ACCESS = os.path.join(INST, "libexec/milldam/milldam-access")
 
 
-class Pair:
-    """A test for each back-end, at the same time, each in a process and a
-    folder of its own: what they do must be the same."""
-
-    def __init__(self, fn):
-        self.fn = fn
-        self.pids = {}
-
-    def run(self, which):
-        global engine, DIR
-        engine, DIR = which, os.path.join(DIR, which)
-        try:
-            os.makedirs(DIR, exist_ok=True)
-            with open(os.path.join(DIR, "said"), "w") as said:
-                os.dup2(said.fileno(), 1)
-                os.dup2(said.fileno(), 2)
-                self.fn()
-            os._exit(0)
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-
-    def wait(self, which):
-        for w in ENGINES if not self.pids else ():
-            self.pids[w] = os.fork()
-            if self.pids[w] == 0:
-                self.run(w)
-        status = os.waitpid(self.pids[which], 0)[1]
-        with open(os.path.join(DIR, which, "said"), errors="replace") as f:
-            text = f.read()
-        assert status == 0, text
-
-
 def both(name):
+    """A test for each back-end, with a folder of its own."""
     def add(fn):
-        pair = Pair(fn)
+        def one(which):
+            global engine, DIR
+            engine, DIR = which, os.path.join(DIR, which)
+            os.makedirs(DIR, exist_ok=True)
+            fn()
+        pair = Pair(one)
         for which in ENGINES:
             tap.test(f"{which}: {name}")(lambda w=which: pair.wait(w))
         return fn

@@ -74,4 +74,5 @@ const struct mill_filter tag_external = {
 	.headers = on_headers,
 	.edits = MILL_EDIT_ADD_HEADER | MILL_EDIT_CHANGE_HEADER,
 	.without = MILL_WITHOUT_HELO | MILL_WITHOUT_RCPTS,
+	.quick = MILL_QUICK_ALL, /* no function ever waits */
 };

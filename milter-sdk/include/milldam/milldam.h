@@ -224,10 +224,9 @@ struct mill_filter {
  *	-P FILE    write the process id there
  *	-u USER    become USER (and its groups)
  *	-l FORM    log to stderr (default), syslog (default with -d), or as json
- *	-e ENGINE  who speaks the protocol: libmilter (sendmail's library, the
- *	           default) or events (libmilldam itself, by an event loop)
- *	-v         log more
- *	-h         help: options and settings
+ *	-e ENGINE  who speaks the protocol: events (libmilldam itself, by an
+ *event loop; default) or libmilter (sendmail's library) -v         log more -h
+ *help: options and settings
  *
  * Status: 0 stopped by SIGTERM or SIGINT, or -n without mistakes; 64 wrong
  * usage; 70 the definition is at fault; 75 it could not start; 78 mistakes in
