@@ -389,6 +389,9 @@ settings_free(struct settings *s)
 	free(s->spool_dir);
 	free(s->run_dir);
 	free(s->mailertable);
+	while (s->n_tables > 0)
+		free(s->tables[--s->n_tables]);
+	free(s->tables);
 	free(s->smart_host);
 	free(s->hosts_file);
 	free(s);

@@ -303,6 +303,8 @@ struct settings {
 	size_t n_policies;
 	struct listener *listeners;
 	size_t n_listeners;
+	char **tables; /* that rules ask, each once */
+	size_t n_tables;
 	struct conf_file *files; /* the text it was made of, for MSG_RELOAD */
 	size_t n_files;
 };

@@ -20,10 +20,10 @@ static const char *const library_words[] = { "other", "libmilter", "milldam",
 	NULL };
 static const char *const pipeline_words[] = { "safe", "full", NULL };
 static const char *const names[] = { "run", "args", "settings", "user",
-	"endpoints", "library", "pipeline", "on-failure", "mode", "early", "timeout",
-	"may", "forbidden", "content", "balance", "replay", "all-ejected",
-	"eject-after", "eject-time", "health-interval", "warm", "peer", "tls",
-	"record", NULL };
+	"endpoints", "library", "pipeline", "on-failure", "mode", "early",
+	"timeout", "may", "forbidden", "content", "balance", "replay",
+	"all-ejected", "eject-after", "eject-time", "health-interval", "warm",
+	"peer", "tls", "record", NULL };
 static const char *const balance_words[] = { "ordered", "round-robin",
 	"least-busy", NULL };
 static const char *const ejected_words[] = { "try", "fail", NULL };

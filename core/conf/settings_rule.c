@@ -284,6 +284,24 @@ parse_table(struct reader *r, struct match *m)
 	return (NULL);
 }
 
+/* note_table - lookup opens it */
+static void
+note_table(struct reader *r, const char *table)
+{
+	char **item;
+	size_t i;
+
+	for (i = 0; table != NULL && i < r->s->n_tables; i++)
+		if (strcmp(r->s->tables[i], table) == 0)
+			return;
+	if (table == NULL ||
+	    (item = rd_grow(
+	         r, &r->s->tables, &r->s->n_tables, sizeof(*item))) == NULL)
+		return;
+	if ((*item = rd_copy(r, table)) == NULL)
+		r->s->n_tables--;
+}
+
 static const char *
 parse_tls(struct match *m)
 {
@@ -366,8 +384,10 @@ read_condition(struct reader *r, struct conf_node *n, enum condition_kind kind,
 		if (wrong != NULL)
 			conf_error(
 			    r->conf, n, "%s: %s is %s", n->name, text, wrong);
-		if (kind == COND_TABLE)
+		if (kind == COND_TABLE) {
 			rule->asks |= COND_BIT(m->word);
+			note_table(r, m->key);
+		}
 	}
 }
 

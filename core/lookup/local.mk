@@ -8,5 +8,6 @@ noinst_LTLIBRARIES += %D%/liblookup.la
 	%D%/hosts.c %D%/hosts.h \
 	%D%/lookup.c \
 	%D%/mx.c %D%/mx.h \
+	%D%/rule_tables.c %D%/rule_tables.h \
 	%D%/tables.c %D%/tables.h
 %C%_liblookup_la_LIBADD = $(EVENT_LIBS) $(CARES_LIBS)

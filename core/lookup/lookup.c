@@ -12,6 +12,7 @@
 #include "core/lookup/dns.h"
 #include "core/lookup/hosts.h"
 #include "core/lookup/mx.h"
+#include "core/lookup/rule_tables.h"
 #include "core/lookup/tables.h"
 #include "core/proc/child.h"
 
@@ -46,10 +47,11 @@ struct lookup {
 	struct dns *dns;
 	struct hosts *hosts;
 	struct tables *tables;
+	struct rule_tables *rules;
 	struct mx_env mx;
 	LIST_HEAD(, peer) peers;
 	uint64_t serial;
-	uint64_t routes, clients, hops;
+	uint64_t routes, clients, hops, keys;
 	unsigned asks;
 	bool stopping;
 };
@@ -187,6 +189,27 @@ on_client(struct peer *p, uint64_t ref, const char *address)
 	buf_fini(&b);
 }
 
+/* on_table - for a rule; what is wrong with a table is told once */
+static void
+on_table(struct peer *p, uint64_t ref, const char *table, const char *key)
+{
+	struct lookup *l = p->lookup;
+	struct buf value = BUF_INIT(8 << 10), error = BUF_INIT(4096);
+	struct buf b = BUF_INIT(16 << 10);
+	struct packer k = { &b, false };
+	int rc = rule_tables_get(l->rules, table, key, &value, &error);
+
+	l->keys++;
+	if (error.len > 0)
+		child_alarm(l->child, "table", error.data);
+	pack_u8(&k, rc == -1 ? 2 : (uint8_t)rc);
+	pack_blob(&k, rc == 1 ? value.data : NULL, rc == 1 ? value.len : 0);
+	say(l, p->serial, MSG_TABLE_R, ref, &k);
+	buf_fini(&b);
+	buf_fini(&value);
+	buf_fini(&error);
+}
+
 static void
 pack_hosts(struct packer *k, const struct mx_result *r)
 {
@@ -238,13 +261,15 @@ on_frame(void *arg, struct chan *ch, struct frame *f)
 {
 	struct peer *p = arg;
 	struct unpacker u = { f->data, f->len, false };
-	const char *s = unpack_str(&u);
+	const char *s = unpack_str(&u), *key = "";
 
 	(void)ch;
 	if (f->fd != -1)
 		(void)close(f->fd);
 	if (f->type == MSG_HOSTS)
 		(void)unpack_u16(&u);
+	if (f->type == MSG_TABLE)
+		key = unpack_str(&u);
 	if (unpack_end(&u) == -1) {
 		log_err("lookup: malformed question: peer=%s index=%u",
 		    proc_name(p->kind), p->index);
@@ -257,6 +282,9 @@ on_frame(void *arg, struct chan *ch, struct frame *f)
 		break;
 	case MSG_CLIENT:
 		on_client(p, f->ref, s);
+		break;
+	case MSG_TABLE:
+		on_table(p, f->ref, s, key);
 		break;
 	case MSG_HOSTS:
 		on_hosts(p, f->ref, s);
@@ -274,6 +302,7 @@ static void
 end(struct lookup *l)
 {
 	tables_free(&l->tables);
+	rule_tables_free(&l->rules);
 	child_exit(l->child, EX_OK);
 }
 
@@ -324,7 +353,9 @@ lookup_open(struct child *c)
 	LIST_INIT(&l->peers);
 	if ((l->dns = dns_new()) == NULL ||
 	    (l->hosts = hosts_open(c->settings->hosts_file)) == NULL ||
-	    (l->tables = tables_new()) == NULL) {
+	    (l->tables = tables_new()) == NULL ||
+	    (l->rules = rule_tables_new()) == NULL ||
+	    rule_tables_use(l->rules, c->settings) == -1) {
 		log_err("lookup: no memory, or no resolver");
 		return (-1);
 	}
@@ -364,6 +395,8 @@ lookup_reload(struct child *c, struct settings *old)
 	struct hosts *h;
 
 	tables_use(l->tables, c->settings);
+	if (rule_tables_use(l->rules, c->settings) == -1)
+		log_err("lookup: no memory for the tables of rules");
 	/* Searches under way hold no reference to the old file's text. */
 	if (strcmp(old->hosts_file, c->settings->hosts_file) != 0 &&
 	    (h = hosts_open(c->settings->hosts_file)) != NULL) {
@@ -398,6 +431,7 @@ status(struct lookup *l, struct buf *b)
 	    json_kv_num(b, "routes", l->routes) == -1 ||
 	    json_kv_num(b, "clients", l->clients) == -1 ||
 	    json_kv_num(b, "hosts", l->hops) == -1 ||
+	    json_kv_num(b, "table_keys", l->keys) == -1 ||
 	    json_kv_str(b, "mailertable", *why != '\0' ? why : "ok") == -1 ||
 	    buf_addf(b, "}") == -1)
 		log_err("lookup: status: no memory");

@@ -418,7 +418,7 @@ chain_go_on(struct chain *c)
 		return;
 	go_on(c);
 	if (c->answered)
-		fire(c);
+		event_active(c->defer, EV_TIMEOUT, 0);
 }
 
 /* begin - a question from the receiver */

@@ -159,7 +159,7 @@ void chain_data(struct chain *, chain_done_fn *, void *arg);
 void chain_message(struct chain *, struct message *, struct envelope *,
     chain_done_fn *, void *arg);
 /* chain_found - the answer to the chain's look-up: found 1, 0, or -1 if it
- * failed.  Value and table are only bytes. */
+ * failed.  The question's answer does not come from inside. */
 void chain_found(struct chain *, int found, const char *value, size_t len);
 /* chain_abort - RSET, a failed message, a new MAIL; no answer */
 void chain_abort(struct chain *);

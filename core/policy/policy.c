@@ -346,43 +346,6 @@ policy_asks(const struct policy *p)
 	return (bits);
 }
 
-/* needs - the facts that a condition is about */
-static uint32_t
-needs(const struct condition *c)
-{
-	uint32_t bits = COND_BIT(c->kind);
-	size_t i;
-
-	for (i = 0; c->kind == COND_TABLE && i < c->n_values; i++)
-		bits |= COND_BIT(c->values[i].word);
-	return (bits);
-}
-
-unsigned
-policy_in_force(const struct settings *s, uint32_t mask, struct buf *errors)
-{
-	unsigned n = 0;
-	size_t i, k, l;
-
-	for (i = 0; i < s->n_policies; i++)
-		for (k = 0; k < s->policies[i].n_rules; k++)
-			for (l = 0; l < s->policies[i].rules[k].n_conditions;
-			     l++) {
-				const struct rule *r = &s->policies[i].rules[k];
-				const struct condition *c = &r->conditions[l];
-
-				if ((needs(c) & ~mask) == 0)
-					continue;
-				n++;
-				(void)!buf_addf(errors,
-				    "%s:%u: rule \"%s\": the gateway does not "
-				    "act on %s yet\n",
-				    c->file, c->line, r->title,
-				    policy_condition_name(c->kind));
-			}
-	return (n);
-}
-
 unsigned
 policy_week_minute(time_t t)
 {

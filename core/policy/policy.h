@@ -73,11 +73,6 @@ struct policy_facts {
 	(POLICY_AT_MAIL | COND_BIT(COND_RECIPIENT) |                           \
 	    COND_BIT(COND_RECIPIENT_DOMAIN))
 
-/* What the receiver acts on in this version.  A rule that needs more is refused
- * at the start, not silently without effect (policy_in_force()); "milldamctl
- * policy test" knows them all. */
-#define POLICY_IN_FORCE POLICY_AT_RCPT
-
 /* Who decided something: a rule, and the line of its option.  rule NULL: the
  * policy's own chain, or the milter's own block (file NULL). */
 struct policy_by {
@@ -143,11 +138,6 @@ bool policy_reaches(const struct policy *, size_t milter);
 /* policy_asks - the conditions that some rule of the policy has; without
  * COND_RECIPIENT* all recipients have one chain */
 uint32_t policy_asks(const struct policy *);
-
-/* policy_in_force - report, with file and line, each rule with a condition that
- * is not in the mask; their number */
-unsigned policy_in_force(
-    const struct settings *, uint32_t mask, struct buf *errors);
 
 unsigned policy_week_minute(time_t);
 

@@ -68,6 +68,8 @@ enum msg_type {
 	MSG_CLIENT,   /* str address: who is 192.0.2.1? */
 	MSG_CLIENT_R, /* str name (verified, else ""), str ptr (claimed),
 	                 str resolve (OK FORGED TEMP FAIL) */
+	MSG_TABLE,    /* str table ("text:/path") of a rule, str key */
+	MSG_TABLE_R,  /* u8 status (0 absent, 1 found, 2 failed), blob value */
 	/* relay to lookup */
 	MSG_HOSTS,   /* str host ("example.org", "[192.0.2.1]"), u16 port */
 	MSG_HOSTS_R, /* u8 status (0 ok, 1 temporary, 2 permanent), str

@@ -255,6 +255,7 @@ close_files(enum proc_kind kind, const struct settings *s)
 	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0,
 	    LANDLOCK_CREATE_RULESET_VERSION);
 	int rules;
+	size_t i;
 
 	if (abi < 1) {
 		log_info("sandbox: landlock: not in this kernel");
@@ -273,6 +274,8 @@ close_files(enum proc_kind kind, const struct settings *s)
 		    attr.handled_access_fs &
 		        ~(uint64_t)LANDLOCK_ACCESS_FS_EXECUTE);
 	if (kind == PROC_LOOKUP) {
+		for (i = 0; i < s->n_tables; i++)
+			allow_folder_of(rules, s->tables[i]);
 		allow_folder_of(rules, s->mailertable);
 		allow_folder_of(rules, s->hosts_file);
 		allow_folder_of(rules, "/etc/resolv.conf");

@@ -64,6 +64,8 @@ set_facts(struct session *s, const struct sockaddr_storage *peer)
 	f->client_connections = doors_client_count(s->r, s->client_key, 0);
 	f->tls_version = f->cipher = f->cipher_bits = f->cert_subject = "";
 	f->cert_issuer = f->verify = "";
+	f->lookup = tables_ask;
+	f->lookup_arg = s;
 	f->auth_type = f->auth_authen = f->auth_author = f->auth_ssf = "";
 }
 

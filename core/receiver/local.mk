@@ -15,4 +15,5 @@ noinst_LTLIBRARIES += %D%/libreceiver.la
 	%D%/split.c \
 	%D%/store.c \
 	%D%/submit.c \
+	%D%/tables.c \
 	%D%/transaction.c

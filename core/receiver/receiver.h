@@ -288,6 +288,9 @@ int route_ask(struct session *, const char *addr, answer_fn *);
 int route_answer(struct session *, struct frame *, struct route *route_r,
     char *reply, size_t room);
 
+/* tables.c: chain_facts.lookup */
+int tables_ask(void *session, const char *table, const char *key);
+
 /* transaction.c */
 struct transaction *tx_new(struct session *);
 void tx_free(struct session *);
@@ -319,8 +322,8 @@ int store_write(int fd, const char *, size_t, uint64_t at)
 int store_memory_file(void);
 
 /* recordings.c: milters' recordings into files of the supervisor */
-void recordings_keep(void *receiver, const char *milter, const char *listener,
-    struct buf *tape);
+void recordings_keep(
+    void *receiver, const char *milter, const char *listener, struct buf *tape);
 void recordings_file(struct child *, uint64_t ref, int fd);
 
 /* submit.c: end of data to the last reply */

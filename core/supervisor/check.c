@@ -40,16 +40,6 @@ run_check(const struct milter_conf *m)
 	_exit(EX_UNAVAILABLE);
 }
 
-struct settings *
-check_read(const char *path, struct buf *errors)
-{
-	struct settings *s = settings_read(path, errors);
-
-	if (s != NULL && policy_in_force(s, POLICY_IN_FORCE, errors) > 0)
-		settings_unref(&s);
-	return (s);
-}
-
 int
 check_milters(const struct settings *s)
 {

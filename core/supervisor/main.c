@@ -297,7 +297,7 @@ read_settings(struct sup *sup)
 {
 	struct buf errors = BUF_INIT(1 << 20);
 
-	sup->settings = check_read(sup->conf_path, &errors);
+	sup->settings = settings_read(sup->conf_path, &errors);
 	if (sup->settings == NULL)
 		fputs(errors.data != NULL ? errors.data : "", stderr);
 	buf_fini(&errors);

@@ -74,6 +74,31 @@ same_folder(const char *a, const char *b)
 	return (x - a == y - b && strncmp(a, b, (size_t)(x - a)) == 0);
 }
 
+/* has_folder - had it a table there? */
+static bool
+has_folder(const struct settings *s, const char *table)
+{
+	size_t i;
+
+	for (i = 0; i < s->n_tables; i++)
+		if (same_folder(s->tables[i], table))
+			return (true);
+	return (same_folder(s->mailertable, table));
+}
+
+/* same_folders - are the rules' tables where it can read? */
+static bool
+same_folders(const struct settings *old, const struct settings *new)
+{
+	size_t i;
+
+	for (i = 0; i < new->n_tables; i++)
+		if (!has_folder(old, new->tables[i]))
+			return (false);
+	return (same_folder(old->mailertable, new->mailertable) &&
+	    same_folder(old->hosts_file, new->hosts_file));
+}
+
 /* renew_lookup - its sandbox has the folders of the tables that it began with:
  * for others a new one is needed.  Who waits for the old one's answer hears of
  * a temporary failure. */
@@ -83,9 +108,7 @@ renew_lookup(struct sup *sup, const struct settings *old)
 	const struct settings *new = sup->settings;
 	struct process *p = spawn_find(sup, PROC_LOOKUP, 0);
 
-	if (p != NULL && p->pid > 0 &&
-	    (!same_folder(old->mailertable, new->mailertable) ||
-	        !same_folder(old->hosts_file, new->hosts_file))) {
+	if (p != NULL && p->pid > 0 && !same_folders(old, new)) {
 		log_info("supervisor: renewed: name=%s pid=%d", p->name,
 		    (int)p->pid);
 		(void)kill(p->pid, SIGKILL);
@@ -110,7 +133,7 @@ sup_reload(struct sup *sup, struct buf *errors)
 	struct settings *old = sup->settings, *new;
 	struct buf b = BUF_INIT(FRAME_MAX);
 
-	if ((new = check_read(sup->conf_path, errors)) == NULL)
+	if ((new = settings_read(sup->conf_path, errors)) == NULL)
 		goto refused;
 	if (pack_files(new, &b) == -1) {
 		(void)!buf_addf(errors, "the configuration is over 1 MiB\n");

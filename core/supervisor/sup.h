@@ -75,9 +75,6 @@ void sup_stop(struct sup *);
 void sup_next_phase(struct sup *); /* after a process ended while stopping */
 
 /* check.c */
-/* check_read - the settings, and no rule that would be without effect; NULL
- * with all mistakes in errors */
-struct settings *check_read(const char *path, struct buf *errors);
 /* check_milters - report the mistakes in milters' settings on stderr; -1 if
  * there are any */
 int check_milters(const struct settings *);

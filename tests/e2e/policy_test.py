@@ -126,19 +126,6 @@ def _():
     assert '"rule": "quiet"' in record and "local.conf:4" in record, record
 
 
-@tap.test("a rule on what the gateway does not act on is refused, not ignored")
-def _():
-    reload("")
-    told = reload('rule "r" {\n size = ">1M"\n skip = {"one"}\n}\n',
-                  ok=False)
-    assert re.search(r'local.conf:3: rule "r": .*size', told), told
-    p = subprocess.run([INST + "/sbin/milldam", "-n", "-f", gate.conf],
-                       capture_output=True, text=True, timeout=30)
-    assert p.returncode == 78 and "local.conf:3:" in p.stderr, p
-    assert tags() == ["one", "two"]  # as before
-    write("")
-
-
 @tap.test("policy test: the chain of each recipient, and the rule behind it")
 def _():
     write('rule "abuse desk" {\n recipient = {"abuse@*"}\n skip = {"one"} }\n'

@@ -269,6 +269,15 @@ chain_group_summary(struct chain *c, uint16_t group)
 	return ("access=accept");
 }
 
+void
+chain_found(struct chain *c, int found, const char *value, size_t len)
+{
+	(void)c;
+	(void)found;
+	(void)value;
+	(void)len;
+}
+
 enum mixed_action
 chain_on_mixed(const struct chain *c)
 {
