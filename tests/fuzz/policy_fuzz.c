@@ -16,14 +16,13 @@
 
 #include "core/policy/policy.h"
 #include "milter-sdk/base/log.h"
+#include "tests/fuzz/fuzz.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { FIELDS = 8, VERDICTS = 4 };
-
-int LLVMFuzzerTestOneInput(const unsigned char *, size_t);
 
 static const char head[] =
     "postmaster = \"p@example.org\"\n"
@@ -37,13 +36,6 @@ static const char head[] =
 
 static struct field fields[FIELDS];
 static struct policy_verdict verdicts[VERDICTS];
-
-static void
-check(bool ok)
-{
-	if (!ok)
-		abort();
-}
 
 static int
 get(void *arg, const char *table, const char *key, struct buf *value)

@@ -9,22 +9,11 @@
  */
 
 #include "milter-sdk/mill/mill.h"
+#include "tests/fuzz/fuzz.h"
 
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *, size_t);
-
-static void
-check(int ok)
-{
-	if (!ok)
-		abort();
-}
 
 /* again - what was read is written as it was */
 static void
@@ -48,14 +37,13 @@ again(const uint8_t *data, size_t n)
 static int
 read_back(const uint8_t *data, size_t n, struct take *t)
 {
-	int fd = memfd_create("tape", MFD_CLOEXEC), rc;
-	char path[40];
+	static char path[64];
+	static int fd = -1;
 
-	check(fd != -1 && write(fd, data, n) == (ssize_t)n);
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	rc = take_read(t, path);
-	(void)close(fd);
-	return (rc);
+	if (fd == -1)
+		fd = fuzz_file("", path, sizeof(path));
+	fuzz_file_set(fd, data, n);
+	return (take_read(t, path));
 }
 
 int

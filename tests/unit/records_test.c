@@ -4,9 +4,9 @@
 
 #include "core/queue/records.h"
 
+#include "tests/lib/files.h"
 #include "tests/lib/t.h"
 
-#include <ftw.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -31,20 +31,11 @@ begin(struct records *r, unsigned keep)
 	T_OK(records_open(r, dir, keep) == 0);
 }
 
-static int
-remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
-{
-	(void)st;
-	(void)flag;
-	(void)ftw;
-	return (remove(path));
-}
-
 static void
 end(struct records *r)
 {
 	records_close(r);
-	(void)nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	wipe_in(dir);
 }
 
 static bool
@@ -258,7 +249,7 @@ reads_only_where_the_time_can_be(void)
 	fill(&r, 86400);
 	T_OK(search(&r, "since=80000 until=80009") == 10);
 	T_OK(strstr(first, "000000080009") != NULL); /* newest first */
-	T_OK(search(&r, "until=59") == 59); /* 1970 has no second 0 */
+	T_OK(search(&r, "until=59") == 59);          /* 1970 has no second 0 */
 	T_OK(search(&r, "since=86390") == 10);
 	T_OK(search(&r, "from=s7@from.test limit=5") == 5);
 	T_OK(search(&r, "from=s7@from.test") == 87);
