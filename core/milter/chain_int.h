@@ -538,6 +538,13 @@ bool macros_asked(const struct link *, char cmd);
 int link_ask(struct link *); /* 1 waits, 0 done, -1 failed */
 void link_packet(struct link *, const struct milter_packet *);
 int link_expect(struct link *, char cmd, unsigned n);
+/*
+ * link_command - macros, then the command (put; NULL: it has no payload) unless
+ * the protocol bit no says that the milter does not want it, then the answer
+ * that is due unless the bit nr says that it gives none
+ */
+int link_command(struct link *, char cmd, uint32_t no, uint32_t nr,
+    int (*put)(struct link *));
 void link_settle(struct link *, char cmd, struct outcome *);
 bool link_waits(const struct link *);
 void link_reset_message(struct link *);

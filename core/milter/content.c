@@ -19,24 +19,13 @@
 static int
 put_simple(struct link *l, char cmd, uint32_t no, uint32_t nr)
 {
-	uint32_t protocol = l->conn->opts.protocol;
-
 	/* Of DATA and EOH the default set is only the queue id, known since
 	 * MAIL: not worth a packet to a filter that wants no such command, if
 	 * its library is one that keeps what came with MAIL. */
-	if ((protocol & no) != 0 && l->conf->reuse && !macros_asked(l, cmd))
+	if ((l->conn->opts.protocol & no) != 0 && l->conf->reuse &&
+	    !macros_asked(l, cmd))
 		return (0);
-	if (macros_put(l, cmd) == -1)
-		return (-1);
-	if ((protocol & no) != 0)
-		return (0);
-	stats_call(l, 1);
-	if (milter_put(&l->conn->out, cmd, NULL, 0) == -1)
-		return (-1);
-	if ((protocol & nr) == 0)
-		return (link_expect(l, cmd, 1));
-	record_stage(l, cmd, '-', 0, NULL);
-	return (0);
+	return (link_command(l, cmd, no, nr, NULL));
 }
 
 /*

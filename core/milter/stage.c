@@ -130,10 +130,8 @@ link_abort(struct link *l)
 	l->open = false;
 }
 
-/* command - macros, then the command unless the milter does not want it, then
- * the answer that is due unless it gives none */
-static int
-command(struct link *l, char cmd, uint32_t no, uint32_t nr,
+int
+link_command(struct link *l, char cmd, uint32_t no, uint32_t nr,
     int (*put)(struct link *))
 {
 	uint32_t protocol = l->conn->opts.protocol;
@@ -143,7 +141,8 @@ command(struct link *l, char cmd, uint32_t no, uint32_t nr,
 	if ((protocol & no) != 0)
 		return (0);
 	stats_call(l, 1);
-	if (put(l) == -1)
+	if ((put != NULL ? put(l) : milter_put(&l->conn->out, cmd, NULL, 0)) ==
+	    -1)
 		return (-1);
 	if ((protocol & nr) == 0)
 		return (link_expect(l, cmd, 1));
@@ -231,19 +230,14 @@ put_rcpt_again(struct link *l, const struct shown *s)
 	c->rcpt_args = (const char *const *)s->args;
 	c->n_rcpt_args = s->n_args;
 	c->route = s->route;
-	r = command(l, MILTER_RCPT, MILTER_NO_RCPT, MILTER_NR_RCPT, put_rcpt);
+	r = link_command(
+	    l, MILTER_RCPT, MILTER_NO_RCPT, MILTER_NR_RCPT, put_rcpt);
 	c->rcpt = rcpt;
 	c->refused = refused;
 	c->rcpt_args = args;
 	c->n_rcpt_args = n_args;
 	c->route = route;
 	return (r);
-}
-
-static int
-put_data(struct link *l)
-{
-	return (milter_put(&l->conn->out, MILTER_DATA, NULL, 0));
 }
 
 static int
@@ -260,19 +254,19 @@ put_missing(struct link *l)
 	struct chain *c = l->chain;
 
 	if (!l->sent_connect) {
-		if (command(l, MILTER_CONNECT, MILTER_NO_CONNECT,
+		if (link_command(l, MILTER_CONNECT, MILTER_NO_CONNECT,
 		        MILTER_NR_CONNECT, put_connect) == -1)
 			return (-1);
 		l->sent_connect = true;
 	}
 	if (c->helo != 0 && l->sent_helo != c->helo) {
-		if (command(l, MILTER_HELO, MILTER_NO_HELO, MILTER_NR_HELO,
+		if (link_command(l, MILTER_HELO, MILTER_NO_HELO, MILTER_NR_HELO,
 		        put_helo) == -1)
 			return (-1);
 		l->sent_helo = c->helo;
 	}
 	if (c->in_message && !l->sent_mail) {
-		if (command(l, MILTER_MAIL, MILTER_NO_MAIL, MILTER_NR_MAIL,
+		if (link_command(l, MILTER_MAIL, MILTER_NO_MAIL, MILTER_NR_MAIL,
 		        put_mail) == -1)
 			return (-1);
 		l->sent_mail = l->open = true;
@@ -296,14 +290,14 @@ put_stage(struct link *l)
 	case Q_RCPT:
 		if (l->skip_rcpt)
 			return (0);
-		return (command(
+		return (link_command(
 		    l, MILTER_RCPT, MILTER_NO_RCPT, MILTER_NR_RCPT, put_rcpt));
 	case Q_DATA:
 		l->sent_data = true;
 		return (l->conn->opts.version < 4
 		        ? 0
-		        : command(l, MILTER_DATA, MILTER_NO_DATA,
-		              MILTER_NR_DATA, put_data));
+		        : link_command(l, MILTER_DATA, MILTER_NO_DATA,
+		              MILTER_NR_DATA, NULL));
 	case Q_MESSAGE:
 		return (content_begin(l));
 	case Q_UNKNOWN:
