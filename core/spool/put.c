@@ -60,24 +60,20 @@ spool_big_file(struct spool *sp)
 		return (fd);
 	/* a file system without them: its content is copied when it is put */
 	seg_name(name, "new", sp->next_file++);
-	fd = sp->io->openat(sp->dir, name, O_RDWR | O_CREAT | O_EXCL, 0600);
+	fd = file_new(sp, name);
 	if (fd != -1)
 		(void)sp->io->unlink(sp->dir, name);
 	return (fd);
 }
 
-/* body_copy - the content's bytes to a new body file */
+/* body_fill - the content's bytes to a file, durable on return */
 static int
-body_copy(struct spool *sp, const struct spool_new *m, const char *name)
+body_fill(struct spool *sp, const struct spool_new *m, int fd)
 {
 	char room[65536];
 	uint64_t done;
 	size_t n;
-	int fd, e;
 
-	fd = sp->io->openat(sp->dir, name, O_RDWR | O_CREAT | O_EXCL, 0600);
-	if (fd == -1)
-		return (-1);
 	for (done = 0; done < m->length; done += n) {
 		n = sizeof(room);
 		if (n > m->length - done)
@@ -85,23 +81,23 @@ body_copy(struct spool *sp, const struct spool_new *m, const char *name)
 		if (m->content == NULL &&
 		    io_read(sp->io, m->fd, room, n,
 		        (off_t)(m->offset + done)) == -1)
-			goto bad;
+			return (-1);
 		if (io_write(sp->io, fd,
 		        m->content == NULL ? room
 		                           : (const char *)m->content + done,
 		        n, (off_t)done) == -1)
-			goto bad;
+			return (-1);
 	}
-	if (sp->io->sync(fd) == -1)
-		goto bad;
-	(void)sp->io->close(fd);
-	return (0);
-bad:
-	e = errno;
-	(void)sp->io->close(fd);
-	(void)sp->io->unlink(sp->dir, name);
-	errno = e;
-	return (-1);
+	return (sp->io->sync(fd));
+}
+
+/* body_copy - the content's bytes to a new body file */
+static int
+body_copy(struct spool *sp, const struct spool_new *m, const char *name)
+{
+	int fd = file_new(sp, name);
+
+	return (fd == -1 ? -1 : file_end(sp, name, fd, body_fill(sp, m, fd)));
 }
 
 /* body_put - content as a file: it and the folder are durable on return */

@@ -28,6 +28,24 @@ seg_name(char out[NAME_ROOM], const char *kind, uint64_t num)
 	snprintf(out, NAME_ROOM, "%s-%016" PRIx64, kind, num);
 }
 
+int
+file_new(struct spool *sp, const char *name)
+{
+	return (sp->io->openat(sp->dir, name, O_RDWR | O_CREAT | O_EXCL, 0600));
+}
+
+int
+file_end(struct spool *sp, const char *name, int fd, int rc)
+{
+	int e = errno;
+
+	(void)sp->io->close(fd);
+	if (rc == -1)
+		(void)sp->io->unlink(sp->dir, name);
+	errno = e;
+	return (rc);
+}
+
 struct seg *
 seg_find(struct spool *sp, uint64_t num)
 {
@@ -84,26 +102,17 @@ seg_make_free(struct spool *sp, uint64_t num, void (*between)(struct spool *))
 {
 	char name[NAME_ROOM];
 	uint64_t off = 0;
-	int fd, e;
+	int fd, rc = 0;
 
 	seg_name(name, "new", num);
-	fd = sp->io->openat(sp->dir, name, O_RDWR | O_CREAT | O_EXCL, 0600);
-	if (fd == -1)
+	if ((fd = file_new(sp, name)) == -1)
 		return (-1);
-	while (off < sp->opts.segment_size) {
-		if (fill(sp, fd, &off) == -1)
-			goto bad;
-		if (between != NULL)
+	while (rc == 0 && off < sp->opts.segment_size) {
+		rc = fill(sp, fd, &off);
+		if (rc == 0 && between != NULL)
 			between(sp);
 	}
-	(void)sp->io->close(fd);
-	return (0);
-bad:
-	e = errno;
-	(void)sp->io->close(fd);
-	(void)sp->io->unlink(sp->dir, name);
-	errno = e;
-	return (-1);
+	return (file_end(sp, name, fd, rc));
 }
 
 /* make_soon - a segment whose blocks are only reserved.  A flush in it costs
@@ -112,23 +121,17 @@ static int
 make_soon(struct spool *sp, uint64_t num)
 {
 	char name[NAME_ROOM];
-	int fd, e;
+	int fd, rc;
 
 	seg_name(name, "new", num);
-	fd = sp->io->openat(sp->dir, name, O_RDWR | O_CREAT | O_EXCL, 0600);
-	if (fd == -1)
+	if ((fd = file_new(sp, name)) == -1)
 		return (-1);
-	if (sp->io->allocate(fd, (off_t)sp->opts.segment_size) == 0 &&
-	    sp->io->sync(fd) == 0) {
-		(void)sp->io->close(fd);
+	rc = sp->io->allocate(fd, (off_t)sp->opts.segment_size);
+	if (file_end(sp, name, fd, rc == 0 ? sp->io->sync(fd) : -1) == 0)
 		return (0);
-	}
-	e = errno;
-	(void)sp->io->close(fd);
-	(void)sp->io->unlink(sp->dir, name);
-	errno = e;
-	return (
-	    e == EOPNOTSUPP || e == ENOSYS ? seg_make_free(sp, num, NULL) : -1);
+	return (errno == EOPNOTSUPP || errno == ENOSYS
+	        ? seg_make_free(sp, num, NULL)
+	        : -1);
 }
 
 /* head_put - the segment's first sector, under its new number */

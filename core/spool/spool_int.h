@@ -173,6 +173,9 @@ bool ent_mark(struct ent *, uint32_t i);
 
 /* segment.c */
 void seg_name(char out[NAME_ROOM], const char *kind, uint64_t num);
+int file_new(struct spool *, const char *name); /* a descriptor, or -1 */
+/* file_end - close it, and remove it if rc is -1; rc, and errno as it was */
+int file_end(struct spool *, const char *name, int fd, int rc);
 struct seg *seg_find(struct spool *, uint64_t num);
 int seg_add(struct spool *, uint64_t num, int fd, uint64_t size);
 int seg_next(struct spool *, bool message);
