@@ -15,13 +15,14 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "lib"))
-from gateway import INST, Tap, wait_for  # noqa: E402
+import sdkfilter  # noqa: E402
+from gateway import Tap, wait_for  # noqa: E402
 from miltermta import Session, z  # noqa: E402
 from sanitizer import refuse_reports  # noqa: E402
+from sdkfilter import SANITIZE  # noqa: E402
 
 tap = Tap()
 DIR = tempfile.mkdtemp(prefix="milldam-events.", dir="/tmp")
-SANITIZE = os.environ.get("MILLDAM_SANITIZE", "").split()
 FILTER = os.path.join(DIR, "sdk-filter")
 WORKERS = 64  # workers.h
 OTHERS = 8    # main, loop, progress; a sanitizer's
@@ -29,17 +30,6 @@ OTHERS = 8    # main, loop, progress; a sanitizer's
 
 def same(got, want):
     assert got == want, f"{got!r} is not {want!r}"
-
-
-def build():
-    env = dict(os.environ, PKG_CONFIG_PATH=f"{INST}/lib/pkgconfig")
-    flags = subprocess.run(
-        ["pkg-config", "--cflags", "--libs", "milldam"], env=env, check=True,
-        capture_output=True, text=True, timeout=20).stdout.split()
-    subprocess.run(
-        [os.environ.get("CC", "cc").split()[0], "-g", "-D_GNU_SOURCE", "-o",
-         FILTER, os.path.join(HERE, "sdk_filter.c"), *flags,
-         f"-Wl,-rpath,{INST}/lib", *SANITIZE], check=True, timeout=120)
 
 
 class Running:
@@ -264,7 +254,7 @@ def breaks_off():
 
 if __name__ == "__main__":
     try:
-        build()
+        sdkfilter.build(FILTER, SANITIZE)
         tap.run()
     finally:
         shutil.rmtree(DIR, ignore_errors=True)

@@ -12,7 +12,8 @@ import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "lib"))
-from gateway import INST, Client, Gateway, Tap, free_port, wait_for  # noqa: E402
+import sdkfilter  # noqa: E402
+from gateway import Client, Gateway, Tap, free_port, wait_for  # noqa: E402
 from mta import server  # noqa: E402
 from pair import ENGINES, Pair  # noqa: E402
 from sink import Sink  # noqa: E402
@@ -24,17 +25,6 @@ FILTER = os.path.join(DIR, "sdk-filter")
 MAIL = (b"From: a@from.test\r\nTo: b@to.test\r\nSubject: old\r\n"
         b"Date: Sat, 21 Nov 2026 10:00:00 +0000\r\n"
         b"Message-ID: <1@from.test>\r\nX-A: 1\r\nX-A: 2\r\n\r\nold\r\n")
-
-
-def build():
-    env = dict(os.environ, PKG_CONFIG_PATH=f"{INST}/lib/pkgconfig")
-    flags = subprocess.run(
-        ["pkg-config", "--cflags", "--libs", "milldam"], env=env, check=True,
-        capture_output=True, text=True, timeout=20).stdout.split()
-    subprocess.run(
-        [os.environ.get("CC", "cc").split()[0], "-D_GNU_SOURCE", "-o", FILTER,
-         os.path.join(HERE, "sdk_filter.c"), *flags,
-         f"-Wl,-rpath,{INST}/lib"], check=True, timeout=120)
 
 
 class Peer:
@@ -160,7 +150,7 @@ for kind in ("postfix", "sendmail", "milldam"):
 
 if __name__ == "__main__":
     try:
-        build()
+        sdkfilter.build(FILTER)
         tap.run()
     finally:
         shutil.rmtree(DIR, ignore_errors=True)

@@ -2,7 +2,8 @@
 """fakemilter - a filter that does as it is told, right or wrong"""
 import socket
 import struct
-import threading
+
+from server import serve
 
 
 def packet(command, data=b""):
@@ -24,7 +25,7 @@ class FakeMilter:
         self.listener.listen(64)
         self.port = self.listener.getsockname()[1]
         self.seen = []  # (command, data), of all sessions
-        threading.Thread(target=self._accept, daemon=True).start()
+        serve(self.listener, self._session)
 
     def endpoint(self):
         return f"inet:{self.port}@127.0.0.1"
@@ -34,15 +35,6 @@ class FakeMilter:
 
     def commands(self):
         return "".join(c.decode() for c, _ in self.seen)
-
-    def _accept(self):
-        while True:
-            try:
-                conn, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._session, args=(conn,),
-                             daemon=True).start()
 
     @staticmethod
     def _exactly(conn, n):

@@ -11,12 +11,10 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 
+from gateway import INST, wait_for
 from process import end
 from sanitizer import refuse_reports
-
-INST = os.environ.get("MILLDAM_INST", "")
 
 NO_REPLY = {0x1000: b"C", 0x2000: b"H", 0x4000: b"M", 0x8000: b"R",
             0x10000: b"T", 0x80: b"L", 0x40000: b"N", 0x80000: b"B"}
@@ -239,15 +237,6 @@ class Filter:
         shutil.rmtree(self.dir, ignore_errors=True)
         if exc[0] is None and status != 0:
             raise RuntimeError(f"the filter ended with status {status}")
-
-
-def wait_for(what, seconds=20, step=0.05):
-    end = time.monotonic() + seconds
-    while True:
-        value = what()
-        if value or time.monotonic() > end:
-            return value
-        time.sleep(step)
 
 
 def children(pid):

@@ -12,6 +12,8 @@ import socket
 import threading
 import time
 
+from server import serve
+
 
 class Message:
     def __init__(self, sender, rcpts, content):
@@ -43,17 +45,7 @@ class Sink:
         self.hung = []           # connections that were left hanging
         self.connections = 0
         self.delay = 0          # seconds before the reply to the final dot
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                conn, _ = self.listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self._session, args=(conn,),
-                             daemon=True).start()
+        serve(self.listener, self._session)
 
     def close(self):
         self.listener.close()
@@ -65,6 +57,8 @@ class Sink:
             return list(self.messages)
 
     def _session(self, conn):
+        with self.lock:
+            self.connections += 1
         f = conn.makefile("rb")
 
         def say(text):

@@ -9,6 +9,8 @@ import socket
 import struct
 import threading
 
+from server import serve
+
 STAGES = {c: i for i, c in enumerate("CHMRTNE")}
 CHANGES = {"h": "add", "i": "insert", "m": "change", "b": "body",
            "+": "add-rcpt", "2": "add-rcpt", "-": "del-rcpt", "e": "from",
@@ -70,29 +72,24 @@ class Wiretap:
         self.answers = []    # codes, as they came
         self.messages = []   # the macros visible at each end of message
         self.aborted = []    # and at each ABORT
-        threading.Thread(target=self._accept, daemon=True).start()
+        serve(self.listener, self._session)
 
     def close(self):
         self.listener.close()
 
-    def _accept(self):
-        while True:
-            try:
-                near, _ = self.listener.accept()
-            except OSError:
-                return
-            try:
-                far = socket.create_connection(("127.0.0.1", self.to), 20)
-            except OSError:
-                near.close()
-                continue
-            far.settimeout(None)
-            s = Session()
-            self.sessions.append(s)
-            for source, to, hear in ((near, far, self._command),
-                                     (far, near, self._answer)):
-                threading.Thread(target=self._copy, daemon=True,
-                                 args=(source, to, s, hear)).start()
+    def _session(self, near):
+        try:
+            far = socket.create_connection(("127.0.0.1", self.to), 20)
+        except OSError:
+            near.close()
+            return
+        far.settimeout(None)
+        s = Session()
+        self.sessions.append(s)
+        for source, to, hear in ((near, far, self._command),
+                                 (far, near, self._answer)):
+            threading.Thread(target=self._copy, daemon=True,
+                             args=(source, to, s, hear)).start()
 
     @staticmethod
     def _copy(source, to, session, hear):
