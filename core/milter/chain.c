@@ -85,12 +85,8 @@ failed(struct chain *c, struct link *l)
 	/* A refusal stands, and an unknown command is refused anyway. */
 	if (c->refused != NULL || c->q == Q_UNKNOWN || later(c, l))
 		return;
-	if (action == FAIL_ACCEPT && !l->noted_open) {
-		l->noted_open = true;
-		stats_fail_open(l);
-		engine_alarm(c->engine, l->conf->name,
-		    l->why != NULL ? l->why : "failed");
-	}
+	if (action == FAIL_ACCEPT)
+		link_fail_open(l);
 	if (o.kind != OUT_CONTINUE)
 		chain_answer(c, o.kind, outcome_text(&o, c->q == Q_CONNECT),
 		    l->conf->name);
@@ -318,6 +314,8 @@ chain_wake(struct link *l)
 {
 	struct chain *c = l->chain;
 
+	if (c->deciding)
+		return; /* it is not known yet who is asked */
 	if (c->q == Q_MESSAGE && !c->answered && l->started) {
 		(void)run_ask(l); /* its body goes on before its turn, too */
 		step(c);

@@ -549,6 +549,8 @@ void link_settle(struct link *, char cmd, struct outcome *);
 bool link_waits(const struct link *);
 void link_reset_message(struct link *);
 void link_abort(struct link *);
+/* link_fail_open - the message goes on without it: counted and told, once */
+void link_fail_open(struct link *);
 /* link_fail - close, note, log; poison when it broke the protocol */
 void link_fail(struct link *, bool poison, const char *fmt, ...)
     __attribute__((__format__(printf, 3, 4)));

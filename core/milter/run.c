@@ -277,7 +277,7 @@ busy(struct chain *c, size_t i)
 
 /* failed - what the failure of a milter means for one of its groups */
 static void
-failed(struct chain *c, struct link *l, struct group *g)
+failed(struct link *l, struct group *g)
 {
 	const struct policy_step *step = group_step(g, l);
 	enum fail_action action =
@@ -290,12 +290,8 @@ failed(struct chain *c, struct link *l, struct group *g)
 		    l->conf->name, l->why != NULL ? l->why : "");
 		group_hold(g, text, l->conf->name);
 	}
-	if (action == FAIL_ACCEPT && !l->noted_open) {
-		l->noted_open = true;
-		stats_fail_open(l);
-		engine_alarm(c->engine, l->conf->name,
-		    l->why != NULL ? l->why : "failed");
-	}
+	if (action == FAIL_ACCEPT)
+		link_fail_open(l);
 	if (o.kind != OUT_CONTINUE)
 		group_over(g, &o, l->conf->name);
 }
@@ -326,7 +322,7 @@ judge_group(
 	if (g->modes[l->index] != MODE_ENFORCE)
 		return;
 	if (l->failed)
-		failed(c, l, g);
+		failed(l, g);
 	else if (l->kept.kind != OUT_NONE)
 		group_over(g, &l->kept, l->conf->name);
 	else if (l->verdict.kind != OUT_NONE)

@@ -76,6 +76,17 @@ link_fail(struct link *l, bool poison, const char *fmt, ...)
 }
 
 void
+link_fail_open(struct link *l)
+{
+	if (l->noted_open)
+		return;
+	l->noted_open = true;
+	stats_fail_open(l);
+	engine_alarm(l->chain->engine, l->conf->name,
+	    l->why != NULL ? l->why : "failed");
+}
+
+void
 link_forget(struct link *l)
 {
 	size_t i;
