@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 
 /*
- * conn - a dialog and its socket
+ * conn - an MTA and its socket
  *
  * epoll tells of changes only (EPOLLET), so a read that does not fill the room
  * has emptied the socket and need not be repeated.  Room to write is asked for
@@ -59,12 +59,12 @@ progress(struct mill_txn *t)
 	struct conn *c = t->backend;
 	ssize_t n;
 
-	if (c->dialog.out.len > 0)
+	if (c->mta.out.len > 0)
 		return;
 	n = send(c->fd, packet, sizeof(packet), MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (n > 0 && n < (ssize_t)sizeof(packet))
 		(void)!buf_add(
-		    &c->dialog.out, packet + n, sizeof(packet) - (size_t)n);
+		    &c->mta.out, packet + n, sizeof(packet) - (size_t)n);
 }
 
 struct conn *
@@ -79,8 +79,8 @@ conn_new(const struct mill_filter *f, int poll_fd, int fd)
 	}
 	/* It fails on a Unix socket, and need not be there. */
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	dialog_init(&c->dialog, f);
-	c->dialog.progress = progress;
+	mta_init(&c->mta, f);
+	c->mta.progress = progress;
 	c->fd = fd;
 	c->poll_fd = poll_fd;
 	c->last_s = conn_now();
@@ -94,7 +94,7 @@ conn_new(const struct mill_filter *f, int poll_fd, int fd)
 void
 conn_free(struct conn *c)
 {
-	dialog_fini(&c->dialog);
+	mta_fini(&c->mta);
 	(void)close(c->fd);
 	if (c->held)
 		session_release();
@@ -105,7 +105,7 @@ conn_free(struct conn *c)
 static int
 flush(struct conn *c)
 {
-	struct buf *b = &c->dialog.out;
+	struct buf *b = &c->mta.out;
 	ssize_t n = 0;
 
 	if (b->len > 0)
@@ -125,50 +125,50 @@ flush(struct conn *c)
 	return (watch(c, EPOLL_CTL_MOD));
 }
 
-/* take - read once; what is next, or DIALOG_READ with readable false */
-static enum dialog_next
+/* take - read once; what is next, or MTA_READ with readable false */
+static enum mta_next
 take(struct conn *c, bool may_wait, char *room)
 {
 	ssize_t n;
 
 	do
-		n = recv(c->fd, room, DIALOG_READ_MAX, MSG_DONTWAIT);
+		n = recv(c->fd, room, MTA_READ_MAX, MSG_DONTWAIT);
 	while (n == -1 && errno == EINTR);
 	if (n == -1 && errno == EAGAIN) {
 		c->readable = false;
-		return (DIALOG_READ);
+		return (MTA_READ);
 	}
 	if (n <= 0)
-		return (DIALOG_END);
-	c->readable = n == DIALOG_READ_MAX || c->closing;
+		return (MTA_END);
+	c->readable = n == MTA_READ_MAX || c->closing;
 	c->last_s = conn_now();
-	return (dialog_take(&c->dialog, room, (size_t)n, may_wait));
+	return (mta_take(&c->mta, room, (size_t)n, may_wait));
 }
 
 static enum conn_state
 go(struct conn *c, bool may_wait, char *room)
 {
-	enum dialog_next next = DIALOG_WRITE;
+	enum mta_next next = MTA_WRITE;
 	int reads = 0;
 
 	if (c->slow)
-		next = dialog_take(&c->dialog, NULL, 0, may_wait);
+		next = mta_take(&c->mta, NULL, 0, may_wait);
 	for (;;) {
-		if (next == DIALOG_READ && c->readable && reads < READS_MAX) {
+		if (next == MTA_READ && c->readable && reads < READS_MAX) {
 			reads++;
 			next = take(c, may_wait, room);
 			continue;
 		}
-		if ((c->slow = next == DIALOG_SLOW))
+		if ((c->slow = next == MTA_SLOW))
 			return (CONN_SLOW);
-		if (flush(c) == -1 || next == DIALOG_END)
+		if (flush(c) == -1 || next == MTA_END)
 			return (CONN_OVER);
-		if (next == DIALOG_READ && c->readable &&
+		if (next == MTA_READ && c->readable &&
 		    watch(c, EPOLL_CTL_MOD) == -1) /* it is told again */
 			return (CONN_OVER);
-		if (next == DIALOG_READ || c->dialog.out.len > 0)
+		if (next == MTA_READ || c->mta.out.len > 0)
 			return (CONN_WAITS);
-		next = dialog_take(&c->dialog, NULL, 0, may_wait);
+		next = mta_take(&c->mta, NULL, 0, may_wait);
 	}
 }
 
@@ -182,7 +182,7 @@ conn_go(struct conn *c, bool may_wait, char *room)
 		session_hold();
 	}
 	state = go(c, may_wait, room);
-	if (state == CONN_WAITS && c->dialog.out.len == 0) {
+	if (state == CONN_WAITS && c->mta.out.len == 0) {
 		c->held = false;
 		session_release();
 	}
@@ -192,8 +192,8 @@ conn_go(struct conn *c, bool may_wait, char *room)
 bool
 conn_is_late(const struct conn *c, time_t now_s)
 {
-	bool stuck = !c->dialog.negotiated || c->dialog.in.len > 0 ||
-	    c->dialog.out.len > 0;
+	bool stuck =
+	    !c->mta.negotiated || c->mta.in.len > 0 || c->mta.out.len > 0;
 
 	return (now_s - c->last_s > (stuck ? STUCK_S : IDLE_S));
 }

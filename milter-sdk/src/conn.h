@@ -2,7 +2,7 @@
 #ifndef SDK_CONN_H
 #define SDK_CONN_H
 
-#include "milter-sdk/src/dialog.h"
+#include "milter-sdk/src/mta.h"
 
 #include <stdatomic.h>
 #include <time.h>
@@ -18,7 +18,7 @@ enum conn_owner {
 };
 
 struct conn {
-	struct dialog dialog; /* first: the transaction's backend is both */
+	struct mta mta; /* first: the transaction's backend is both */
 	int fd, poll_fd;
 	atomic_int owner;
 	bool readable;  /* there may be bytes */
@@ -39,7 +39,7 @@ enum conn_state {
 
 /* conn_new - takes fd; NULL with errno, and fd is closed */
 struct conn *conn_new(const struct mill_filter *, int poll_fd, int fd);
-/* conn_go - go on until the socket has no more.  room: DIALOG_READ_MAX bytes */
+/* conn_go - go on until the socket has no more.  room: MTA_READ_MAX bytes */
 enum conn_state conn_go(struct conn *, bool may_wait, char *room);
 /* conn_is_late - the peer has kept it for too long */
 bool conn_is_late(const struct conn *, time_t now_s);

@@ -270,7 +270,7 @@ open_loop(const struct mill_filter *f, const char *where)
 	loop.scanned_s = conn_now();
 	if (listen_check(where) == -1)
 		return (-1);
-	if ((loop.room = malloc(DIALOG_READ_MAX)) == NULL ||
+	if ((loop.room = malloc(MTA_READ_MAX)) == NULL ||
 	    (loop.poll_fd = epoll_create1(EPOLL_CLOEXEC)) == -1 ||
 	    (loop.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) == -1 ||
 	    (loop.listen_fd = listen_open(where)) == -1)

@@ -8,12 +8,12 @@ noinst_LTLIBRARIES += %D%/libsdk.la
 %C%_libsdk_la_SOURCES = \
 	%D%/arena.c %D%/arena.h \
 	%D%/conn.c %D%/conn.h \
-	%D%/dialog.c %D%/dialog.h \
+	%D%/mta.c %D%/mta.h \
 	%D%/edit.c \
 	%D%/events.c \
 	%D%/libmilter.c \
 	%D%/listen.c \
-	%D%/macros.c %D%/macros.h \
+	%D%/macroset.c %D%/macroset.h \
 	%D%/main.c \
 	%D%/reply.c \
 	%D%/sdk.h \

@@ -11,7 +11,7 @@
 #include <pthread.h>
 
 /*
- * What the parts of libmilldam share.  The back-ends (libmilter.c, and dialog.c
+ * What the parts of libmilldam share.  The back-ends (libmilter.c, and mta.c
  * below events.c) and test.c (no sockets) feed the same functions of stage.c.
  */
 enum {

@@ -7,7 +7,7 @@
  * what is kept for an MTA that does not read.
  */
 
-#include "milter-sdk/src/dialog.h"
+#include "milter-sdk/src/mta.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -60,7 +60,7 @@ done:
 }
 
 int
-dialog_reply(struct dialog *d, enum mill_verdict v)
+mta_reply(struct mta *m, enum mill_verdict v)
 {
 	static const char codes[] = { [MILL_TEMPFAIL] = MILTER_TEMPFAIL,
 		[MILL_CONTINUE] = MILTER_CONTINUE,
@@ -68,13 +68,13 @@ dialog_reply(struct dialog *d, enum mill_verdict v)
 		[MILL_REJECT] = MILTER_REJECT,
 		[MILL_DISCARD] = MILTER_DISCARD };
 
-	if ((v == MILL_REJECT || v == MILL_TEMPFAIL) && d->txn->reply.code != 0)
-		return (put_reply(&d->out, &d->txn->reply));
-	return (milter_put(&d->out, codes[v], NULL, 0));
+	if ((v == MILL_REJECT || v == MILL_TEMPFAIL) && m->txn->reply.code != 0)
+		return (put_reply(&m->out, &m->txn->reply));
+	return (milter_put(&m->out, codes[v], NULL, 0));
 }
 
 static int
-put_address(struct dialog *d, const struct edit *e)
+put_address(struct mta *m, const struct edit *e)
 {
 	char addr[1200]; /* edit.c takes less than 1,024 */
 	const char *s[2] = { addr, e->value };
@@ -87,73 +87,73 @@ put_address(struct dialog *d, const struct edit *e)
 		code = MILTER_DEL_RCPT;
 	else if (e->value != NULL)
 		code = MILTER_ADD_RCPT_PAR;
-	return (milter_put_strings(&d->out, code, s, e->value != NULL ? 2 : 1));
+	return (milter_put_strings(&m->out, code, s, e->value != NULL ? 2 : 1));
 }
 
 /* put_body - the next chunk; nothing at all would leave the old body */
 static int
-put_body(struct dialog *d, const struct edit *e)
+put_body(struct mta *m, const struct edit *e)
 {
-	size_t n = e->len - d->edit_off;
+	size_t n = e->len - m->edit_off;
 
 	if (e->len == 0)
-		return (milter_put(&d->out, MILTER_REPLACE_BODY, "\r\n", 2));
+		return (milter_put(&m->out, MILTER_REPLACE_BODY, "\r\n", 2));
 	if (n > MILTER_CHUNK)
 		n = MILTER_CHUNK;
 	if (milter_put(
-	        &d->out, MILTER_REPLACE_BODY, e->value + d->edit_off, n) == -1)
+	        &m->out, MILTER_REPLACE_BODY, e->value + m->edit_off, n) == -1)
 		return (-1);
-	d->edit_off += n;
+	m->edit_off += n;
 	return (0);
 }
 
 static int
-put_edit(struct dialog *d, const struct edit *e)
+put_edit(struct mta *m, const struct edit *e)
 {
 	const char *s[2] = { e->name, e->value };
 
 	switch (e->kind) {
 	case EDIT_CHANGE:
 	case EDIT_DELETE: /* value NULL; 1-based on the wire */
-		return (milter_put_indexed(&d->out, MILTER_CHANGE_HEADER,
+		return (milter_put_indexed(&m->out, MILTER_CHANGE_HEADER,
 		    (uint32_t)e->index + 1, e->name,
 		    e->value != NULL ? e->value : ""));
 	case EDIT_INSERT:
-		return (milter_put_indexed(&d->out, MILTER_INSERT_HEADER,
+		return (milter_put_indexed(&m->out, MILTER_INSERT_HEADER,
 		    (uint32_t)e->index, e->name, e->value));
 	case EDIT_ADD:
-		return (milter_put_strings(&d->out, MILTER_ADD_HEADER, s, 2));
+		return (milter_put_strings(&m->out, MILTER_ADD_HEADER, s, 2));
 	case EDIT_SENDER:
 	case EDIT_DEL_RCPT:
 	case EDIT_ADD_RCPT:
-		return (put_address(d, e));
+		return (put_address(m, e));
 	case EDIT_BODY:
-		return (put_body(d, e));
+		return (put_body(m, e));
 	case EDIT_QUARANTINE:
-		return (milter_put_strings(&d->out, MILTER_QUARANTINE, s, 1));
+		return (milter_put_strings(&m->out, MILTER_QUARANTINE, s, 1));
 	}
 	errno = EINVAL;
 	return (-1);
 }
 
 bool
-dialog_edits(struct dialog *d)
+mta_edits(struct mta *m)
 {
 	const struct edit *e;
 
-	while ((e = d->edit) != NULL) {
-		if (d->out.len >= DIALOG_OUT_HIGH)
+	while ((e = m->edit) != NULL) {
+		if (m->out.len >= MTA_OUT_HIGH)
 			return (false);
-		if (put_edit(d, e) == -1) {
-			mill_log(d->txn, LOG_ERR, "an edit was refused: %s",
+		if (put_edit(m, e) == -1) {
+			mill_log(m->txn, LOG_ERR, "an edit was refused: %s",
 			    strerror(errno));
-			d->verdict = MILL_TEMPFAIL; /* the MTA drops them all */
-			d->edit = NULL;
+			m->verdict = MILL_TEMPFAIL; /* the MTA drops them all */
+			m->edit = NULL;
 			break;
 		}
-		if (e->kind != EDIT_BODY || d->edit_off == e->len) {
-			d->edit = e->next;
-			d->edit_off = 0;
+		if (e->kind != EDIT_BODY || m->edit_off == e->len) {
+			m->edit = e->next;
+			m->edit_off = 0;
 		}
 	}
 	return (true);

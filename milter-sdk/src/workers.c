@@ -104,7 +104,7 @@ work(void *arg)
 static int
 add(void)
 {
-	char *room = malloc(DIALOG_READ_MAX);
+	char *room = malloc(MTA_READ_MAX);
 	sigset_t all;
 	int rc;
 

@@ -9,7 +9,7 @@
 src=$(cd "$(dirname "$0")/../.." && pwd) || exit 1
 targets=$(cd "$src/tests/fuzz" && for f in *_fuzz.c; do echo "${f%_fuzz.c}"; done)
 folders="milter-sdk/base milter-sdk/map core/policy core/conf core/smtp core/milter core/spool
-core/route core/lookup core/relay core/web milter-sdk/mill milters/access milters/rewrite"
+core/route core/lookup core/relay core/web milter-sdk/mill milter-sdk/src milters/access milters/rewrite"
 
 # in_memory - a folder for the targets' own files, even if they crash
 in_memory() {
@@ -31,7 +31,7 @@ build_targets() {
 		echo "-include *.d"
 		echo "CPPFLAGS = -MMD -MT \$@ -MF \$@.d -D_GNU_SOURCE -I$src -I$src/milter-sdk/include"
 		echo "all: $*"
-		for f in $(cd "$src" && for d in $folders; do ls "$d"/*.c; done | grep -v /main.c); do
+		for f in $(cd "$src" && for d in $folders; do ls "$d"/*.c; done | grep -vE '/main\.c|src/libmilter\.c'); do
 			o=$(echo "${f%.c}.o" | tr / _)
 			objects="$objects $o"
 			printf '%s: %s\n\t$(CC) -fsanitize=fuzzer-no-link $(CPPFLAGS) -c -o $@ %s\n' \

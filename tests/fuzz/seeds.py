@@ -610,6 +610,104 @@ def policy():
               '{grey, virus, spam} match = all rule "r" { %s } }\n' % rule)
 
 
+def mta():
+    def p(code, *texts, raw=b""):
+        body = b"".join(t.encode() + b"\0" for t in texts) + raw
+        return struct.pack(">I", len(body) + 1) + code.encode() + body
+
+    def c(name, family=b"4", addr="192.0.2.1"):
+        return p("C", name, raw=family + (b"" if family == b"U" else
+                                          b"\0\x19" + addr.encode() + b"\0"))
+
+    def o(version, actions, protocol, more=b""):
+        return p("O", raw=struct.pack(">III", version, actions, protocol) +
+                 more)
+
+    def message(sender="<x@y>", rcpts=("<c@d>",), fields=(("Subject", "x"),),
+                body=b"body", macros=True, data=True):
+        return ((p("D", raw=b"Mi\0Q1\0{mail_addr}\0x@y\0") if macros else b"") +
+                p("M", sender, "SIZE=1") +
+                b"".join(p("R", r) for r in rcpts) +
+                (p("T") if data else b"") +
+                b"".join(p("L", *f) for f in fields) + p("N") +
+                (p("B", raw=body) if body is not None else b"") + p("E"))
+
+    ALL, FEW, SLOW, CUT = 4, 5, 6, 12
+    whole = c("x") + p("H", "x") + message()
+    for name, flags in (("all", ALL), ("few", FEW), ("slow", SLOW),
+                        ("slow-few", 7), ("cut", CUT), ("cut-slow", 14)):
+        write("mta", "whole-" + name, bytes([flags, 6]) + whole + p("A") +
+              message() + p("Q"))
+    for name, terms in (("v6", (6, 0x1FF, 0x1FFFFF)), ("v2", (2, 0, 0)),
+                        ("v4", (4, 0x3F, 0x3FF)), ("v7", (7, 0x1FF, 1 << 31)),
+                        ("v1", (1, 0, 0)), ("twice", (6, 0x1FF, 0x7F))):
+        write("mta", "options-" + name, b"\0\0" + o(*terms) + whole)
+    write("mta", "options-long", b"\0\0" + o(6, 511, 0x1FFFFF, b"more") +
+          whole + o(6, 511, 0x1FFFFF))
+    write("mta", "options-short", b"\0\0" + p("O", raw=b"\0\0\0\6"))
+    write("mta", "none", b"\0\0" + whole)
+    for v in "adtrl":
+        bodied = message(body=v.encode())
+        write("mta", "verdict-connect-" + v, bytes([CUT, 3]) + c(v) +
+              p("H", "x") + message())
+        write("mta", "verdict-helo-" + v, bytes([ALL, 0]) + c("x") +
+              p("H", v) + message())
+        write("mta", "verdict-mail-" + v, bytes([CUT, 7]) +
+              message("<%s@x>" % v) + message())
+        write("mta", "verdict-rcpt-" + v, bytes([ALL, 0]) +
+              message(rcpts=("<%s@x>" % v, "<x@y>", "<%s@z>" % v)))
+        write("mta", "verdict-headers-" + v, bytes([CUT, 9]) +
+              message(fields=(("A", v),)) + message())
+        write("mta", "verdict-message-" + v, bytes([ALL, 0]) + bodied +
+              bodied + bytes())
+        write("mta", "verdict-few-" + v, bytes([FEW, 0]) + bodied + bodied)
+    edits = (("h", "value"), ("i", "v"), ("m", "Subject"), ("x", "1"),
+             ("x", "2"), ("+", "n@n"), ("+", "p@p"), ("-", "c@d"),
+             ("e", ""), ("q", "held"), ("b", "1234567"))
+    for flags in (ALL, FEW, SLOW, CUT):
+        write("mta", "edits-%d" % flags, bytes([flags, 40]) +
+              message(fields=edits) + message(fields=edits[::-1]))
+    write("mta", "edits-empty-body", bytes([CUT, 1]) +
+          message(fields=(("b", ""), ("m", "no such"))))
+    write("mta", "edits-many", bytes([CUT, 99]) +
+          message(fields=edits * 30))
+    quits = (c("x"), p("H", "x"), p("M", "<a@b>"), p("R", "<c@d>"), p("T"),
+             p("L", "A", "b"), p("N"), p("B", raw=b"x"), p("E"), p("A"),
+             p("U", "WHAT"))
+    for i in range(len(quits) + 1):
+        write("mta", "quit-nc-%02d" % i, bytes([ALL, 0]) +
+              b"".join(quits[:i]) + p("K") + whole + p("K") + o(6, 1, 0) +
+              whole)
+    for i, family in enumerate((
+            c("x", b"U"), c("unknown", b"6", "IPv6:2001:db8::1"),
+            c("unknown", b"6", "::ffff:192.0.2.1"), c("unknown", b"U"),
+            c("x", b"L", "/run/x"), c("x", b"4", "no"), c("x", b"7", ""),
+            p("C", "x"), p("C", raw=b"x"))):
+        write("mta", "client-%d" % i, bytes([ALL, 0]) + family + message())
+    write("mta", "client-twice", bytes([ALL, 0]) + whole + whole)
+    for i, bad in enumerate((
+            b"\0\0\0\0", b"\xff\xff\xff\xff", p("H", raw=b"x"), p("H"), p("M"),
+            p("R", raw=b"<x"), p("L", "a"), p("L", "a", "b", "c"), p("?"),
+            p("D"), p("D", raw=b"Mi\0"), p("D", raw=b"Mi"), p("B"),
+            p("U"), p("M", *["x"] * 101), p("E", raw=b"more"),
+            b"\0\0\0\5H")):
+        write("mta", "bad-%02d" % i, bytes([CUT, 2]) + bad + message())
+    for i, order in enumerate(("TLNBE", "RRE", "MULE", "ENE", "HMHE", "MMRE",
+                               "MREMREE", "UKAUAKE")):
+        say = {"M": ("<a@b>",), "R": ("<c@d>",), "H": ("x",), "U": ("x",),
+               "L": ("A", "b")}
+        write("mta", "order-%d" % i, bytes([CUT, 10]) + b"".join(
+            p(code, *say.get(code, ())) for code in order))
+    sets = b"".join(p("D", raw=x) for x in (
+        b"Cj\0gate\0", b"H{x}\0\0", b"M{mail_addr}\0a\0i\0Q\0", b"R", b"Li\0x\0",
+        b"?i\0x\0", b"E{msg_id}\0x\0", b"Mj\0" + b"y" * 3000 + b"\0"))
+    write("mta", "macros", bytes([CUT, 50]) + sets + whole + sets +
+          message(macros=False) + message(macros=False))
+    write("mta", "long-body", bytes([CUT, 255]) +
+          message(body=b"x" * 3000) + message(body=None))
+
+
+mta()
 access()
 policy()
 rewrite()

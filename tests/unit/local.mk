@@ -10,7 +10,7 @@ unit_tests += %D%/spool_test
 unit_tests += %D%/spool_tool_test
 unit_tests += %D%/id_test
 unit_tests += %D%/map_test %D%/route_test
-unit_tests += %D%/sdk_test %D%/dialog_test %D%/access_test
+unit_tests += %D%/sdk_test %D%/mta_test %D%/access_test
 unit_tests += %D%/relay_test %D%/reply_test %D%/lookup_test
 unit_tests += %D%/address_test %D%/rules_test
 check_PROGRAMS += $(unit_tests)
@@ -72,7 +72,7 @@ EXTRA_DIST += %D%/chain_lib.h %D%/fake_milter.h
 
 %C%_sdk_test_LDADD = milter-sdk/src/libmilldam.la
 # what the library does not export
-%C%_dialog_test_LDADD = milter-sdk/src/libsdk.la $(MILTER_LIBS) -lpthread
+%C%_mta_test_LDADD = milter-sdk/src/libsdk.la $(MILTER_LIBS) -lpthread
 %C%_access_test_LDADD = milters/access/libaccess.la \
 	milter-sdk/base/libbase.la milter-sdk/src/libmilldam.la
 %C%_relay_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)

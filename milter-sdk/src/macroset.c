@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 
 /*
- * macros - what the MTA tells beside its commands
+ * macroset - what the MTA tells beside its commands
  *
  * A set is that of one command, so a command without one of its own has none:
  * libmilter would still show what came with an earlier message, a queue id
@@ -10,7 +10,7 @@
  * the network; a set is bounded by the packet.
  */
 
-#include "milter-sdk/src/macros.h"
+#include "milter-sdk/src/macroset.h"
 
 #include <errno.h>
 #include <string.h>
@@ -20,7 +20,7 @@ static const char stages[MILTER_STAGES + 1] = "CHMRTNE";
 enum { FIRST_OF_MESSAGE = 2, LAST_THAT_BEGINS = 3, KEEP_MAX = 2048 };
 
 void
-macros_init(struct macros *m)
+macroset_init(struct macroset *m)
 {
 	size_t i;
 
@@ -40,7 +40,7 @@ forget(struct macro_set *s)
 }
 
 static void
-forget_from(struct macros *m, size_t i)
+forget_from(struct macroset *m, size_t i)
 {
 	for (; i < MILTER_STAGES; i++)
 		forget(&m->sets[i]);
@@ -58,7 +58,7 @@ pairs_ok(const char *s, size_t n)
 }
 
 int
-macros_put(struct macros *m, const struct milter_packet *pkt)
+macroset_put(struct macroset *m, const struct milter_packet *pkt)
 {
 	const char *at;
 	struct macro_set *s;
@@ -80,7 +80,7 @@ macros_put(struct macros *m, const struct milter_packet *pkt)
 }
 
 void
-macros_at(struct macros *m, char cmd)
+macroset_at(struct macroset *m, char cmd)
 {
 	const char *at = cmd != '\0' ? strchr(stages, cmd) : NULL;
 	size_t i;
@@ -96,13 +96,13 @@ macros_at(struct macros *m, char cmd)
 }
 
 void
-macros_end_message(struct macros *m)
+macroset_end_message(struct macroset *m)
 {
 	forget_from(m, FIRST_OF_MESSAGE);
 }
 
 void
-macros_fini(struct macros *m)
+macroset_fini(struct macroset *m)
 {
 	size_t i;
 
@@ -125,7 +125,7 @@ same(const char *have, const char *name, size_t n)
 }
 
 const char *
-macros_find(const struct macros *m, const char *name)
+macroset_find(const struct macroset *m, const char *name)
 {
 	size_t i, n = strlen(name);
 	const char *p, *end;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 
 /*
- * dialog - the filter's side of the Milter protocol, on one connection
+ * mta - what an MTA says on one connection, and the answers to it
  *
  * The MTA's side is not trusted: what is malformed, too long or out of place
  * before the negotiation ends the connection, of which every MTA makes its own
@@ -13,7 +13,7 @@
  * until there is nothing more to handle, so that they leave in one write.
  */
 
-#include "milter-sdk/src/dialog.h"
+#include "milter-sdk/src/mta.h"
 #include "milter-sdk/base/log.h"
 
 #include <arpa/inet.h>
@@ -24,8 +24,8 @@
 #include <syslog.h>
 
 enum {
-	IN_MAX = DIALOG_READ_MAX + MILTER_CHUNK + MILTER_HDR,
-	OUT_MAX = DIALOG_OUT_HIGH + 4 * MILTER_CHUNK,
+	IN_MAX = MTA_READ_MAX + MILTER_CHUNK + MILTER_HDR,
+	OUT_MAX = MTA_OUT_HIGH + 4 * MILTER_CHUNK,
 	ARGS_MAX = 100, /* ESMTP arguments of one command */
 	KEEP_MAX = 4096 /* bytes of an empty buffer that stays */
 };
@@ -63,32 +63,32 @@ rule_of(char cmd)
 }
 
 void
-dialog_init(struct dialog *d, const struct mill_filter *f)
+mta_init(struct mta *m, const struct mill_filter *f)
 {
-	memset(d, 0, sizeof(*d));
-	d->filter = f;
-	d->in.max = IN_MAX;
-	d->out.max = OUT_MAX;
-	macros_init(&d->macros);
+	memset(m, 0, sizeof(*m));
+	m->filter = f;
+	m->in.max = IN_MAX;
+	m->out.max = OUT_MAX;
+	macroset_init(&m->macros);
 }
 
 static int
-fault(struct dialog *d, const char *what)
+fault(struct mta *m, const char *what)
 {
-	d->fault = what;
+	m->fault = what;
 	return (-1);
 }
 
 /* end_message - finished, or given up */
 static void
-end_message(struct dialog *d)
+end_message(struct mta *m)
 {
-	d->over = '\0';
-	macros_end_message(&d->macros);
-	if (d->txn == NULL)
+	m->over = '\0';
+	macroset_end_message(&m->macros);
+	if (m->txn == NULL)
 		return;
-	txn_end_message(d->txn);
-	session_count(d->txn);
+	txn_end_message(m->txn);
+	session_count(m->txn);
 }
 
 /*
@@ -96,13 +96,13 @@ end_message(struct dialog *d)
  * filter's data stays as it is
  */
 static void
-end_session(struct dialog *d)
+end_session(struct mta *m)
 {
-	struct mill_txn *t = d->txn;
+	struct mill_txn *t = m->txn;
 
-	d->txn = NULL;
-	d->connected = false;
-	d->over = '\0';
+	m->txn = NULL;
+	m->connected = false;
+	m->over = '\0';
 	if (t == NULL)
 		return;
 	t->backend = NULL;
@@ -119,42 +119,42 @@ end_session(struct dialog *d)
 }
 
 void
-dialog_fini(struct dialog *d)
+mta_fini(struct mta *m)
 {
-	end_session(d);
-	macros_fini(&d->macros);
-	buf_fini(&d->in);
-	buf_fini(&d->out);
+	end_session(m);
+	macroset_fini(&m->macros);
+	buf_fini(&m->in);
+	buf_fini(&m->out);
 }
 
 static const char *
 macro(const struct mill_txn *t, const char *name)
 {
-	const struct dialog *d = t->backend;
+	const struct mta *m = t->backend;
 
-	return (d != NULL ? macros_find(&d->macros, name) : NULL);
+	return (m != NULL ? macroset_find(&m->macros, name) : NULL);
 }
 
 /* session - the one in hand, or a new one with the settings of now */
 static struct mill_txn *
-session(struct dialog *d)
+session(struct mta *m)
 {
 	struct loaded *l;
 
-	if (d->txn != NULL)
-		return (d->txn);
+	if (m->txn != NULL)
+		return (m->txn);
 	l = session_loaded();
-	if (l == NULL || (d->txn = txn_new(d->filter, l)) == NULL) {
+	if (l == NULL || (m->txn = txn_new(m->filter, l)) == NULL) {
 		if (l != NULL)
 			loaded_unref(&l);
-		(void)fault(d, "out of memory");
+		(void)fault(m, "out of memory");
 		return (NULL);
 	}
-	d->txn->backend = d;
-	d->txn->macro = macro;
-	d->txn->progress = d->progress;
-	d->txn->edits_allowed = d->terms.edits;
-	return (d->txn);
+	m->txn->backend = m;
+	m->txn->macro = macro;
+	m->txn->progress = m->progress;
+	m->txn->edits_allowed = m->terms.edits;
+	return (m->txn);
 }
 
 /*
@@ -162,39 +162,39 @@ session(struct dialog *d)
  * nothing what the first one had
  */
 static int
-negotiate(struct dialog *d, const struct milter_packet *pkt)
+negotiate(struct mta *m, const struct milter_packet *pkt)
 {
 	char room[MILL_N_STAGES][SDK_MACROS_MAX + 64];
 	struct milter_packet head = *pkt;
 	struct milter_options o, answer = { .version = MILTER_VERSION };
 	size_t i;
 
-	if (d->txn != NULL)
-		return (fault(d, "negotiation in a session"));
+	if (m->txn != NULL)
+		return (fault(m, "negotiation in a session"));
 	if (head.len > 12)
 		head.len = 12; /* what may come one day */
 	if (milter_get_options(&head, &o) == -1)
-		return (fault(d, "malformed negotiation"));
+		return (fault(m, "malformed negotiation"));
 	if (o.version < MILTER_VERSION_MIN)
-		return (fault(d, "version below 2"));
+		return (fault(m, "version below 2"));
 	if (o.version < answer.version)
 		answer.version = o.version;
-	d->terms = terms_for(d->filter, o.actions != 0 ? o.actions : 0x0f,
+	m->terms = terms_for(m->filter, o.actions != 0 ? o.actions : 0x0f,
 	    o.protocol != 0 ? o.protocol : 0x3f);
-	d->negotiated = true;
-	if ((terms_actions(d->filter) & ~d->terms.actions) != 0)
+	m->negotiated = true;
+	if ((terms_actions(m->filter) & ~m->terms.actions) != 0)
 		log_warning("negotiate: the MTA does not offer edits: 0x%x",
-		    terms_actions(d->filter) & ~d->terms.actions);
-	answer.actions = d->terms.actions;
-	answer.protocol = d->terms.protocol;
+		    terms_actions(m->filter) & ~m->terms.actions);
+	answer.actions = m->terms.actions;
+	answer.protocol = m->terms.protocol;
 	for (i = 0;
 	     i < MILL_N_STAGES && (answer.actions & MILTER_MAY_SET_MACROS) != 0;
 	     i++)
-		if (terms_macros(d->filter, (enum mill_stage)i, room[i],
+		if (terms_macros(m->filter, (enum mill_stage)i, room[i],
 		        sizeof(room[i])))
 			answer.lists[terms_stages[i]] = room[i];
-	if (milter_put_options(&d->out, &answer) == -1)
-		return (fault(d, "out of memory"));
+	if (milter_put_options(&m->out, &answer) == -1)
+		return (fault(m, "out of memory"));
 	return (0);
 }
 
@@ -220,17 +220,16 @@ address_of(const struct milter_connect *k, char *text, size_t n)
 }
 
 static int
-on_connect(
-    struct dialog *d, const struct milter_packet *pkt, enum mill_verdict *v)
+on_connect(struct mta *m, const struct milter_packet *pkt, enum mill_verdict *v)
 {
 	char addr[INET6_ADDRSTRLEN], name[INET6_ADDRSTRLEN + 3];
 	struct milter_connect k;
 
 	if (milter_get_connect(pkt, &k) == -1 ||
 	    !address_of(&k, addr, sizeof(addr)))
-		return (fault(d, "malformed client"));
-	d->connected = true;
-	*v = stage_connect(d->txn,
+		return (fault(m, "malformed client"));
+	m->connected = true;
+	*v = stage_connect(m->txn,
 	    session_host(k.hostname, addr, name, sizeof(name)), addr,
 	    addr[0] != '\0' ? k.port : 0);
 	return (0);
@@ -247,68 +246,67 @@ take_text(const struct milter_packet *pkt)
 }
 
 static int
-on_helo(struct dialog *d, const struct milter_packet *pkt, enum mill_verdict *v)
+on_helo(struct mta *m, const struct milter_packet *pkt, enum mill_verdict *v)
 {
 	const char *name = take_text(pkt);
 
 	if (name == NULL)
-		return (fault(d, "malformed HELO"));
-	*v = stage_helo(d->txn, name);
+		return (fault(m, "malformed HELO"));
+	*v = stage_helo(m->txn, name);
 	return (0);
 }
 
 static int
-on_address(
-    struct dialog *d, const struct milter_packet *pkt, enum mill_verdict *v)
+on_address(struct mta *m, const struct milter_packet *pkt, enum mill_verdict *v)
 {
 	const char *args[ARGS_MAX + 1];
 	size_t n;
 
 	if (milter_get_strings(pkt, args, ARGS_MAX, &n) == -1 || n == 0)
-		return (fault(d, "malformed address"));
+		return (fault(m, "malformed address"));
 	args[n] = NULL;
-	*v = pkt->code == MILTER_MAIL ? stage_mail(d->txn, args)
-	                              : stage_rcpt(d->txn, args);
+	*v = pkt->code == MILTER_MAIL ? stage_mail(m->txn, args)
+	                              : stage_rcpt(m->txn, args);
 	return (0);
 }
 
 static int
-on_header(struct dialog *d, const struct milter_packet *pkt)
+on_header(struct mta *m, const struct milter_packet *pkt)
 {
 	const char *s[2];
 	size_t n;
 
 	if (milter_get_strings(pkt, s, 2, &n) == -1 || n != 2)
-		return (fault(d, "malformed header field"));
-	stage_header(d->txn, s[0], s[1]);
+		return (fault(m, "malformed header field"));
+	stage_header(m->txn, s[0], s[1]);
 	return (0);
 }
 
 /* ask - give a command to its stage */
 static int
-ask(struct dialog *d, const struct milter_packet *pkt, enum mill_verdict *v)
+ask(struct mta *m, const struct milter_packet *pkt, enum mill_verdict *v)
 {
 	*v = MILL_CONTINUE;
 	switch (pkt->code) {
 	case MILTER_CONNECT:
-		return (on_connect(d, pkt, v));
+		return (on_connect(m, pkt, v));
 	case MILTER_HELO:
-		return (on_helo(d, pkt, v));
+		return (on_helo(m, pkt, v));
 	case MILTER_MAIL:
 	case MILTER_RCPT:
-		return (on_address(d, pkt, v));
+		return (on_address(m, pkt, v));
 	case MILTER_HEADER:
-		return (on_header(d, pkt));
+		return (on_header(m, pkt));
 	case MILTER_EOH:
-		*v = stage_headers(d->txn);
+		*v = stage_headers(m->txn);
 		return (0);
 	case MILTER_BODY:
-		stage_body(d->txn, pkt->data, pkt->len);
+		stage_body(m->txn, pkt->data, pkt->len);
 		return (0);
 	case MILTER_EOM:
 		/* Bytes in it are the last ones of the body. */
-		stage_body(d->txn, pkt->data, pkt->len);
-		*v = stage_message(d->txn);
+		stage_body(m->txn, pkt->data, pkt->len);
+		*v = stage_message(m->txn);
 		return (0);
 	default: /* DATA and unknown commands, which no stage is about */
 		return (0);
@@ -316,66 +314,66 @@ ask(struct dialog *d, const struct milter_packet *pkt, enum mill_verdict *v)
 }
 
 static int
-put(struct dialog *d, char code)
+put(struct mta *m, char code)
 {
-	if (milter_put(&d->out, code, NULL, 0) == -1)
-		return (fault(d, "out of memory"));
+	if (milter_put(&m->out, code, NULL, 0) == -1)
+		return (fault(m, "out of memory"));
 	return (0);
 }
 
 /* is_silent - a command that nothing here decides about, or to which the MTA
  * wants no answer: then *rc_r is what its handling returns */
 static bool
-is_silent(struct dialog *d, const struct rule *r, int *rc_r)
+is_silent(struct mta *m, const struct rule *r, int *rc_r)
 {
 	*rc_r = 0;
-	if (r->nr == 0 || ((d->terms.no_reply | d->terms.silent) & r->nr) == 0)
+	if (r->nr == 0 || ((m->terms.no_reply | m->terms.silent) & r->nr) == 0)
 		return (false);
-	if ((d->terms.no_reply & r->nr) == 0)
-		*rc_r = put(d, MILTER_CONTINUE);
+	if ((m->terms.no_reply & r->nr) == 0)
+		*rc_r = put(m, MILTER_CONTINUE);
 	return (true);
 }
 
 /* send_end - edits, then the verdict; 1: when out has left */
 static int
-send_end(struct dialog *d)
+send_end(struct mta *m)
 {
 	int rc;
 
-	if (!dialog_edits(d))
+	if (!mta_edits(m))
 		return (1);
-	d->sending = false;
-	rc = dialog_reply(d, d->verdict);
-	end_message(d);
-	return (rc == -1 ? fault(d, "out of memory") : 0);
+	m->sending = false;
+	rc = mta_reply(m, m->verdict);
+	end_message(m);
+	return (rc == -1 ? fault(m, "out of memory") : 0);
 }
 
 /* answer - after a stage */
 static int
-answer(struct dialog *d, const struct rule *r, enum mill_verdict v)
+answer(struct mta *m, const struct rule *r, enum mill_verdict v)
 {
-	struct mill_txn *t = d->txn;
+	struct mill_txn *t = m->txn;
 	int rc;
 
 	session_count(t);
 	if (r->cmd == MILTER_EOM) {
 		session_working(t, false);
-		d->sending = true;
-		d->verdict = v;
-		d->edit_off = 0;
-		d->edit =
+		m->sending = true;
+		m->verdict = v;
+		m->edit_off = 0;
+		m->edit =
 		    v == MILL_CONTINUE || v == MILL_ACCEPT ? t->edits : NULL;
-		return (send_end(d));
+		return (send_end(m));
 	}
-	if (is_silent(d, r, &rc))
+	if (is_silent(m, r, &rc))
 		return (rc);
-	if (dialog_reply(d, v) == -1)
-		return (fault(d, "out of memory"));
+	if (mta_reply(m, v) == -1)
+		return (fault(m, "out of memory"));
 	if (v == MILL_CONTINUE || !r->in_message || r->cmd == MILTER_RCPT)
 		return (0);
 	/* The message is over, but an MTA may have sent more of it already. */
-	end_message(d);
-	d->over = v == MILL_ACCEPT ? MILTER_ACCEPT
+	end_message(m);
+	m->over = v == MILL_ACCEPT ? MILTER_ACCEPT
 	    : v == MILL_REJECT     ? MILTER_REJECT
 	    : v == MILL_DISCARD    ? MILTER_DISCARD
 	                           : MILTER_TEMPFAIL;
@@ -384,100 +382,100 @@ answer(struct dialog *d, const struct rule *r, enum mill_verdict v)
 
 /* refuse - what begins while the program stops */
 static int
-refuse(struct dialog *d, const struct rule *r)
+refuse(struct mta *m, const struct rule *r)
 {
 	int rc;
 
-	if (is_silent(d, r, &rc))
+	if (is_silent(m, r, &rc))
 		return (rc);
-	session_working(d->txn, false);
-	session_refuse(d->txn);
-	rc = dialog_reply(d, MILL_TEMPFAIL);
-	d->txn->reply.code = 0;
+	session_working(m->txn, false);
+	session_refuse(m->txn);
+	rc = mta_reply(m, MILL_TEMPFAIL);
+	m->txn->reply.code = 0;
 	if (r->cmd == MILTER_EOM)
-		end_message(d);
-	return (rc == -1 ? fault(d, "out of memory") : 0);
+		end_message(m);
+	return (rc == -1 ? fault(m, "out of memory") : 0);
 }
 
 /* again - the answer that the message already has */
 static int
-again(struct dialog *d, const struct rule *r)
+again(struct mta *m, const struct rule *r)
 {
-	char code = d->over;
+	char code = m->over;
 	int rc;
 
 	if (r->cmd == MILTER_EOM)
-		end_message(d);
-	return (is_silent(d, r, &rc) ? rc : put(d, code));
+		end_message(m);
+	return (is_silent(m, r, &rc) ? rc : put(m, code));
 }
 
 /* command - one that has a rule: 0, 1 out must leave first, -1 the end */
 static int
-command(struct dialog *d, const struct rule *r, const struct milter_packet *pkt)
+command(struct mta *m, const struct rule *r, const struct milter_packet *pkt)
 {
 	enum mill_verdict v;
 
-	macros_at(&d->macros, r->cmd);
-	if (r->cmd == MILTER_CONNECT && d->connected)
-		end_session(d); /* one without QUIT_NC */
+	macroset_at(&m->macros, r->cmd);
+	if (r->cmd == MILTER_CONNECT && m->connected)
+		end_session(m); /* one without QUIT_NC */
 	if (r->cmd == MILTER_MAIL)
-		d->over = '\0';
+		m->over = '\0';
 	if (r->cmd == MILTER_CONNECT || r->cmd == MILTER_HELO)
-		end_message(d); /* EHLO is a RSET */
-	if (d->over != '\0')
-		return (again(d, r));
+		end_message(m); /* EHLO is a RSET */
+	if (m->over != '\0')
+		return (again(m, r));
 	if (r->cmd == MILTER_UNKNOWN)
-		return (put(d, MILTER_CONTINUE));
-	if (session(d) == NULL)
+		return (put(m, MILTER_CONTINUE));
+	if (session(m) == NULL)
 		return (-1);
-	if (!session_enter(d->txn))
-		return (refuse(d, r));
-	if (ask(d, pkt, &v) == -1) {
-		session_count(d->txn);
+	if (!session_enter(m->txn))
+		return (refuse(m, r));
+	if (ask(m, pkt, &v) == -1) {
+		session_count(m->txn);
 		return (-1);
 	}
-	return (answer(d, r, v));
+	return (answer(m, r, v));
 }
 
 /* handle - one packet: 0, 1 out must leave first, -1 the end */
 static int
-handle(struct dialog *d, const struct milter_packet *pkt)
+handle(struct mta *m, const struct milter_packet *pkt)
 {
 	const struct rule *r = rule_of(pkt->code);
 
 	if (pkt->code == MILTER_OPTNEG)
-		return (negotiate(d, pkt));
+		return (negotiate(m, pkt));
 	if (pkt->code == MILTER_QUIT)
 		return (-1);
-	if (!d->negotiated)
-		return (fault(d, "no negotiation"));
+	if (!m->negotiated)
+		return (fault(m, "no negotiation"));
 	if (r != NULL)
-		return (command(d, r, pkt));
+		return (command(m, r, pkt));
 	switch (pkt->code) {
 	case MILTER_MACRO:
-		if (macros_put(&d->macros, pkt) == -1)
-			return (fault(d, "malformed macros"));
+		if (macroset_put(&m->macros, pkt) == -1)
+			return (fault(m, "malformed macros"));
 		return (0);
 	case MILTER_ABORT:
-		end_message(d);
+		end_message(m);
 		return (0);
 	case MILTER_QUIT_NC:
-		end_session(d);
-		macros_fini(&d->macros);
+		end_session(m);
+		macroset_fini(&m->macros);
 		return (0);
 	default:
-		return (fault(d, "unknown command"));
+		return (fault(m, "unknown command"));
 	}
 }
 
 /* is_slow - whether handling a command means to wait, maybe */
 static bool
-is_slow(const struct dialog *d, char cmd)
+is_slow(const struct mta *m, char cmd)
 {
-	const struct mill_filter *f = d->filter;
+	const struct mill_filter *f = m->filter;
 	const struct rule *r = rule_of(cmd);
 
-	if (r == NULL || r->stage == MILL_N_STAGES || d->over != '\0' ||
+	if (r == NULL || r->stage == MILL_N_STAGES || m->over != '\0' ||
 	    (f->quick & MILL_QUICK(r->stage)) != 0)
 		return (false);
 	switch (r->stage) {
@@ -498,52 +496,52 @@ is_slow(const struct dialog *d, char cmd)
 
 /* wait_for - a slow function is next.  Only at the end of message may an MTA
  * be told to be patient, and only when all before has left. */
-static enum dialog_next
-wait_for(struct dialog *d, char cmd, bool may_wait)
+static enum mta_next
+wait_for(struct mta *m, char cmd, bool may_wait)
 {
-	if (d->txn != NULL && d->txn->working) /* it has waited already */
-		return (may_wait ? DIALOG_READ : DIALOG_SLOW);
-	if (d->out.len > 0)
-		return (DIALOG_WRITE);
-	if (cmd == MILTER_EOM && d->progress != NULL && session(d) != NULL)
-		session_working(d->txn, true);
-	return (may_wait ? DIALOG_READ : DIALOG_SLOW);
+	if (m->txn != NULL && m->txn->working) /* it has waited already */
+		return (may_wait ? MTA_READ : MTA_SLOW);
+	if (m->out.len > 0)
+		return (MTA_WRITE);
+	if (cmd == MILTER_EOM && m->progress != NULL && session(m) != NULL)
+		session_working(m->txn, true);
+	return (may_wait ? MTA_READ : MTA_SLOW);
 }
 
 /* go - handle packets in n bytes; *used_r of them are done with */
-static enum dialog_next
-go(struct dialog *d, const char *p, size_t n, bool may_wait, size_t *used_r)
+static enum mta_next
+go(struct mta *m, const char *p, size_t n, bool may_wait, size_t *used_r)
 {
 	struct milter_packet pkt;
-	enum dialog_next next;
+	enum mta_next next;
 	long len;
-	int rc = d->sending ? send_end(d) : 0;
+	int rc = m->sending ? send_end(m) : 0;
 
 	*used_r = 0;
 	while (rc == 0) {
-		if (d->out.len >= DIALOG_OUT_HIGH)
-			return (DIALOG_WRITE);
+		if (m->out.len >= MTA_OUT_HIGH)
+			return (MTA_WRITE);
 		len = milter_next(p + *used_r, n - *used_r, MILTER_CHUNK, &pkt);
 		if (len == 0)
-			return (DIALOG_READ);
+			return (MTA_READ);
 		if (len == -1) {
-			rc = fault(d, "packet of a wrong length");
+			rc = fault(m, "packet of a wrong length");
 			break;
 		}
-		if (is_slow(d, pkt.code) &&
-		    (next = wait_for(d, pkt.code, may_wait)) != DIALOG_READ)
+		if (is_slow(m, pkt.code) &&
+		    (next = wait_for(m, pkt.code, may_wait)) != MTA_READ)
 			return (next);
 		*used_r += (size_t)len;
-		rc = handle(d, &pkt);
+		rc = handle(m, &pkt);
 	}
-	return (rc == 1 ? DIALOG_WRITE : DIALOG_END);
+	return (rc == 1 ? MTA_WRITE : MTA_END);
 }
 
 /* keep - the part of in that is not handled stays */
 static void
-keep(struct dialog *d, size_t used)
+keep(struct mta *m, size_t used)
 {
-	struct buf *b = &d->in;
+	struct buf *b = &m->in;
 
 	b->len -= used;
 	if (b->len > 0 && used > 0)
@@ -552,25 +550,25 @@ keep(struct dialog *d, size_t used)
 		buf_fini(b);
 }
 
-enum dialog_next
-dialog_take(struct dialog *d, const void *bytes, size_t n, bool may_wait)
+enum mta_next
+mta_take(struct mta *m, const void *bytes, size_t n, bool may_wait)
 {
-	enum dialog_next next;
+	enum mta_next next;
 	size_t used;
 
-	if (d->in.len == 0 && n > 0) {
-		next = go(d, bytes, n, may_wait, &used);
-		if (next != DIALOG_END && used < n &&
-		    buf_add(&d->in, (const char *)bytes + used, n - used) == -1)
-			next = DIALOG_END;
+	if (m->in.len == 0 && n > 0) {
+		next = go(m, bytes, n, may_wait, &used);
+		if (next != MTA_END && used < n &&
+		    buf_add(&m->in, (const char *)bytes + used, n - used) == -1)
+			next = MTA_END;
 	} else {
-		if (n > 0 && buf_add(&d->in, bytes, n) == -1)
-			return (DIALOG_END);
-		next = go(d, d->in.data != NULL ? d->in.data : "", d->in.len,
+		if (n > 0 && buf_add(&m->in, bytes, n) == -1)
+			return (MTA_END);
+		next = go(m, m->in.data != NULL ? m->in.data : "", m->in.len,
 		    may_wait, &used);
-		keep(d, used);
+		keep(m, used);
 	}
-	if (d->fault != NULL)
-		log_warning("connection: closed: %s", d->fault);
+	if (m->fault != NULL)
+		log_warning("connection: closed: %s", m->fault);
 	return (next);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 
-/* dialog_test - the filter's side of the protocol, without sockets */
+/* mta_test - the filter's side of the protocol, without sockets */
 
 #include "milter-sdk/src/conn.h"
 #include "tests/lib/t.h"
@@ -77,7 +77,7 @@ on_message(struct mill_txn *t)
 }
 
 static struct mill_filter filter = { .abi = MILL_ABI,
-	.name = "dialog",
+	.name = "mta",
 	.connect = on_connect,
 	.helo = on_helo,
 	.mail = on_mail,
@@ -90,13 +90,13 @@ static struct mill_filter filter = { .abi = MILL_ABI,
 
 /* only_message - needs no answer before the end */
 static const struct mill_filter only_message = { .abi = MILL_ABI,
-	.name = "dialog",
+	.name = "mta",
 	.message = on_message,
 	.max_body = 1 << 20,
 	.quick = MILL_QUICK_ALL };
 
 static void
-begin(struct dialog *d, const struct mill_filter *f)
+begin(struct mta *m, const struct mill_filter *f)
 {
 	struct buf errors = BUF_INIT(1024);
 	size_t i;
@@ -109,32 +109,32 @@ begin(struct dialog *d, const struct mill_filter *f)
 	new_body = 0;
 	session_set_loaded(loaded_read(f, NULL, NULL, &errors));
 	buf_fini(&errors);
-	dialog_init(d, f);
+	mta_init(m, f);
 }
 
 /* finish - nothing may be left that a stop would wait for */
 static void
-finish(struct dialog *d)
+finish(struct mta *m)
 {
-	dialog_fini(d);
+	mta_fini(m);
 	T_OK(session_in_hand() == 0);
 	session_set_loaded(NULL);
 }
 
 /* say - one packet */
-static enum dialog_next
-say_bytes(struct dialog *d, char code, const void *data, size_t n)
+static enum mta_next
+say_bytes(struct mta *m, char code, const void *data, size_t n)
 {
 	struct buf b = BUF_INIT(1 << 20);
-	enum dialog_next next;
+	enum mta_next next;
 
 	T_OK(milter_put(&b, code, data, n) == 0);
-	next = dialog_take(d, b.data, b.len, false);
+	next = mta_take(m, b.data, b.len, false);
 	buf_fini(&b);
 	return (next);
 }
 
-#define SAY(d, code, text) say_bytes(d, code, text, sizeof(text) - 1)
+#define SAY(m, code, text) say_bytes(m, code, text, sizeof(text) - 1)
 
 /* put_all - a session with one message */
 static void
@@ -148,7 +148,7 @@ put_all(struct buf *b)
 	PUT('H', "helo\0");
 	PUT('D', "Mi\0Q1\0");
 	PUT('M', "<a@b>\0SIZE=1\0");
-	PUT('R', "<c@d>\0");
+	PUT('R', "<c@m>\0");
 	PUT('T', "");
 	PUT('L', "Subject\0x\0");
 	PUT('N', "");
@@ -160,19 +160,19 @@ static const char all_seen[] = "id=Q1 client=client [192.0.2.1] helo=helo "
                                "from=a@b n=1 rcpt=- fields=1 body=6";
 
 static void
-offer(struct dialog *d, uint32_t version, uint32_t actions, uint32_t protocol)
+offer(struct mta *m, uint32_t version, uint32_t actions, uint32_t protocol)
 {
 	struct milter_options o = { version, actions, protocol, { NULL } };
 	struct buf b = BUF_INIT(1024);
 
 	T_OK(milter_put_options(&b, &o) == 0);
-	T_OK(dialog_take(d, b.data, b.len, false) == DIALOG_READ);
+	T_OK(mta_take(m, b.data, b.len, false) == MTA_READ);
 	buf_fini(&b);
 }
 
 /* heard - the codes of what lies in out, which is emptied */
 static const char *
-heard(struct dialog *d)
+heard(struct mta *m)
 {
 	static char codes[256];
 	struct milter_packet pkt;
@@ -181,35 +181,35 @@ heard(struct dialog *d)
 
 	while (n < sizeof(codes) - 1 &&
 	    (len = milter_next(
-	         d->out.data + off, d->out.len - off, 65535, &pkt)) > 0) {
+	         m->out.data + off, m->out.len - off, 65535, &pkt)) > 0) {
 		codes[n++] = pkt.code;
 		off += (size_t)len;
 	}
 	codes[n] = '\0';
-	T_OK(off == d->out.len);
-	d->out.len = 0;
+	T_OK(off == m->out.len);
+	m->out.len = 0;
 	return (codes);
 }
 
 /* talk - negotiated with an MTA that offers everything */
 static void
-talk(struct dialog *d, const struct mill_filter *f)
+talk(struct mta *m, const struct mill_filter *f)
 {
-	begin(d, f);
-	offer(d, 6, 0x1ff, 0x1fffff);
-	T_STR(heard(d), "O");
+	begin(m, f);
+	offer(m, 6, 0x1ff, 0x1fffff);
+	T_STR(heard(m), "O");
 }
 
 /* one_session - from CONNECT to the end; all must be answered */
 static void
-one_session(struct dialog *d, const char *answers)
+one_session(struct mta *m, const char *answers)
 {
 	struct buf b = BUF_INIT(4096);
 
 	seen[0] = '\0';
 	put_all(&b);
-	T_OK(dialog_take(d, b.data, b.len, false) == DIALOG_READ);
-	T_STR(heard(d), answers);
+	T_OK(mta_take(m, b.data, b.len, false) == MTA_READ);
+	T_STR(heard(m), answers);
 	T_STR(seen, all_seen);
 	buf_fini(&b);
 }
@@ -217,36 +217,36 @@ one_session(struct dialog *d, const char *answers)
 static void
 answers_a_session_that_came_at_once(void)
 {
-	struct dialog d;
+	struct mta m;
 
-	talk(&d, &filter);
-	T_OK(d.terms.protocol == (0x300 | 0x80 | 0x80000));
-	one_session(&d, "ccccccc");
-	finish(&d);
-	talk(&d, &only_message);
-	T_OK((d.terms.protocol & 0x40) != 0); /* no end of header */
-	one_session(&d, "cc");                /* DATA, which was not wanted */
-	finish(&d);
+	talk(&m, &filter);
+	T_OK(m.terms.protocol == (0x300 | 0x80 | 0x80000));
+	one_session(&m, "ccccccc");
+	finish(&m);
+	talk(&m, &only_message);
+	T_OK((m.terms.protocol & 0x40) != 0); /* no end of header */
+	one_session(&m, "cc");                /* DATA, which was not wanted */
+	finish(&m);
 }
 
 static void
 answers_the_same_however_the_bytes_are_cut(void)
 {
 	struct buf b = BUF_INIT(4096);
-	struct dialog d;
+	struct mta m;
 	size_t i, step;
 
 	put_all(&b);
 	for (step = 1; step < b.len; step += step < 40 ? 1 : 17) {
-		talk(&d, &filter);
+		talk(&m, &filter);
 		for (i = 0; i < b.len; i += step)
-			T_OK(dialog_take(&d, b.data + i,
+			T_OK(mta_take(&m, b.data + i,
 			         i + step < b.len ? step : b.len - i,
-			         false) == DIALOG_READ);
-		T_STR(heard(&d), "ccccccc");
+			         false) == MTA_READ);
+		T_STR(heard(&m), "ccccccc");
 		T_STR(seen, all_seen);
-		T_OK(d.in.len == 0);
-		finish(&d);
+		T_OK(m.in.len == 0);
+		finish(&m);
 	}
 	buf_fini(&b);
 }
@@ -261,23 +261,23 @@ agrees_on_the_lower_version(void)
 		{ 7, 0x1ff, 0xffffffff, 6, 3 } };
 	struct milter_packet pkt;
 	struct milter_options o;
-	struct dialog d;
+	struct mta m;
 	size_t i;
 
 	for (i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
-		begin(&d, &filter);
-		offer(&d, t[i].version, t[i].actions, t[i].protocol);
-		T_OK(milter_next(d.out.data, d.out.len, 65535, &pkt) > 0);
+		begin(&m, &filter);
+		offer(&m, t[i].version, t[i].actions, t[i].protocol);
+		T_OK(milter_next(m.out.data, m.out.len, 65535, &pkt) > 0);
 		T_OK(milter_get_options(&pkt, &o) == 0);
 		T_OK(o.version == t[i].want && o.actions == t[i].want_actions);
 		T_OK((o.protocol & ~t[i].protocol) == 0);
-		d.out.len = 0;
+		m.out.len = 0;
 		/* an MTA without no-reply bits gets each answer */
 		if ((t[i].protocol & MILTER_NR_BODY) == 0)
-			one_session(&d,
+			one_session(&m,
 			    t[i].protocol & MILTER_NR_HEADER ? "cccccccc"
 			                                     : "ccccccccc");
-		finish(&d);
+		finish(&m);
 	}
 }
 
@@ -298,105 +298,106 @@ begins_a_session_after_quit_nc_from_every_state(void)
 		{ 'U', "WHAT\0", 5 } };
 	static const enum mill_verdict ends[] = { MILL_CONTINUE, MILL_ACCEPT,
 		MILL_REJECT, MILL_TEMPFAIL, MILL_DISCARD };
-	struct dialog d;
+	struct mta m;
 	size_t i, k, stage, end;
 
 	for (i = 0; i <= sizeof(t) / sizeof(t[0]); i++) {
-		talk(&d, &filter);
+		talk(&m, &filter);
 		for (k = 0; k < i; k++)
-			T_OK(say_bytes(&d, t[k].code, t[k].data, t[k].n) ==
-			    DIALOG_READ);
-		(void)heard(&d);
-		T_OK(SAY(&d, 'K', "") == DIALOG_READ);
-		T_OK(session_in_hand() == 0 && d.txn == NULL);
-		one_session(&d, "ccccccc");
-		finish(&d);
+			T_OK(say_bytes(&m, t[k].code, t[k].data, t[k].n) ==
+			    MTA_READ);
+		(void)heard(&m);
+		T_OK(SAY(&m, 'K', "") == MTA_READ);
+		T_OK(session_in_hand() == 0 && m.txn == NULL);
+		one_session(&m, "ccccccc");
+		finish(&m);
 	}
 	/* and after each verdict at each stage */
 	for (stage = 0; stage < MILL_N_STAGES; stage++)
 		for (end = 0; end < 5; end++) {
-			talk(&d, &filter);
+			talk(&m, &filter);
 			at[stage] = ends[end];
 			for (k = 0; k < 9; k++)
-				T_OK(say_bytes(&d, t[k].code, t[k].data,
-				         t[k].n) == DIALOG_READ);
-			T_OK(strlen(heard(&d)) == 7);
-			T_OK(SAY(&d, 'K', "") == DIALOG_READ);
+				T_OK(say_bytes(&m, t[k].code, t[k].data,
+				         t[k].n) == MTA_READ);
+			T_OK(strlen(heard(&m)) == 7);
+			T_OK(SAY(&m, 'K', "") == MTA_READ);
 			at[stage] = MILL_CONTINUE;
-			one_session(&d, "ccccccc");
-			finish(&d);
+			one_session(&m, "ccccccc");
+			finish(&m);
 		}
 }
 
 static void
 forgets_macros_of_what_has_ended(void)
 {
-	struct dialog d;
+	struct mta m;
 
-	talk(&d, &only_message);
-	(void)SAY(&d, 'D', "Mi\0Q1\0");
-	(void)SAY(&d, 'M', "<a@b>\0");
-	(void)SAY(&d, 'D', "R{rcpt_addr}\0one\0");
-	(void)SAY(&d, 'R', "<c@d>\0");
-	(void)SAY(&d, 'E', "");
+	talk(&m, &only_message);
+	(void)SAY(&m, 'D', "Mi\0Q1\0");
+	(void)SAY(&m, 'M', "<a@b>\0");
+	(void)SAY(&m, 'D', "R{rcpt_addr}\0one\0");
+	(void)SAY(&m, 'R', "<c@m>\0");
+	(void)SAY(&m, 'E', "");
 	T_STR(seen,
 	    "id=Q1 client= [] helo= from=a@b n=1 rcpt=one fields=0 "
 	    "body=0");
 	/* the next message without any, with and without an abort */
-	(void)SAY(&d, 'M', "<a@b>\0");
-	(void)SAY(&d, 'R', "<c@d>\0");
-	(void)SAY(&d, 'E', "");
+	(void)SAY(&m, 'M', "<a@b>\0");
+	(void)SAY(&m, 'R', "<c@m>\0");
+	(void)SAY(&m, 'E', "");
 	T_OK(strstr(seen, "id= ") != NULL && strstr(seen, "rcpt=-") != NULL);
-	(void)SAY(&d, 'D', "M{i}\0Q2\0");
-	(void)SAY(&d, 'M', "<a@b>\0");
-	(void)SAY(&d, 'A', "");
-	(void)SAY(&d, 'M', "<a@b>\0");
-	(void)SAY(&d, 'E', "");
+	(void)SAY(&m, 'D', "M{i}\0Q2\0");
+	(void)SAY(&m, 'M', "<a@b>\0");
+	(void)SAY(&m, 'A', "");
+	(void)SAY(&m, 'M', "<a@b>\0");
+	(void)SAY(&m, 'E', "");
 	T_OK(strstr(seen, "id= ") != NULL);
 	/* a second recipient without its own; an empty set */
-	(void)SAY(&d, 'D', "Mi\0Q3\0");
-	(void)SAY(&d, 'M', "<a@b>\0");
-	(void)SAY(&d, 'D', "R{rcpt_addr}\0one\0");
-	(void)SAY(&d, 'R', "<c@d>\0");
-	(void)SAY(&d, 'R', "<e@f>\0");
-	(void)SAY(&d, 'E', "");
+	(void)SAY(&m, 'D', "Mi\0Q3\0");
+	(void)SAY(&m, 'M', "<a@b>\0");
+	(void)SAY(&m, 'D', "R{rcpt_addr}\0one\0");
+	(void)SAY(&m, 'R', "<c@m>\0");
+	(void)SAY(&m, 'R', "<e@f>\0");
+	(void)SAY(&m, 'E', "");
 	T_OK(strstr(seen, "id=Q3 ") != NULL && strstr(seen, "rcpt=-") != NULL);
-	(void)SAY(&d, 'D', "Mi\0Q4\0");
-	(void)SAY(&d, 'D', "M");
-	(void)SAY(&d, 'M', "<a@b>\0");
-	(void)SAY(&d, 'E', "");
+	(void)SAY(&m, 'D', "Mi\0Q4\0");
+	(void)SAY(&m, 'D', "M");
+	(void)SAY(&m, 'M', "<a@b>\0");
+	(void)SAY(&m, 'E', "");
 	T_OK(strstr(seen, "id= ") != NULL);
-	T_STR(heard(&d), "ccccc");
-	finish(&d);
+	T_STR(heard(&m), "ccccc");
+	finish(&m);
 }
 
 static void
 finds_macros_by_either_spelling_the_latest_first(void)
 {
-	struct macros m;
+	struct macroset m;
 	struct milter_packet pkt = { 'D', NULL, 0 };
 
 #define PUT_SET(text)                                                          \
-	(pkt.data = (text), pkt.len = sizeof(text) - 1, macros_put(&m, &pkt))
-	macros_init(&m);
+	(pkt.data = (text), pkt.len = sizeof(text) - 1, macroset_put(&m, &pkt))
+	macroset_init(&m);
 	T_OK(PUT_SET("C{j}\0host\0_\0x\0{long}\0v\0") == 0);
-	T_STR(macros_find(&m, "j"), "host");
-	T_STR(macros_find(&m, "{_}"), "x");
-	T_STR(macros_find(&m, "{long}"), "v");
-	T_OK(macros_find(&m, "long") == NULL && macros_find(&m, "") == NULL);
-	T_OK(macros_find(&m, "host") == NULL); /* that is a value */
+	T_STR(macroset_find(&m, "j"), "host");
+	T_STR(macroset_find(&m, "{_}"), "x");
+	T_STR(macroset_find(&m, "{long}"), "v");
+	T_OK(
+	    macroset_find(&m, "long") == NULL && macroset_find(&m, "") == NULL);
+	T_OK(macroset_find(&m, "host") == NULL); /* that is a value */
 	T_OK(PUT_SET("Mj\0later\0") == 0);
-	T_STR(macros_find(&m, "j"), "later");
+	T_STR(macroset_find(&m, "j"), "later");
 	T_OK(PUT_SET("H{x}\0\0") == 0); /* something before it begins anew */
-	T_STR(macros_find(&m, "j"), "host");
-	T_STR(macros_find(&m, "x"), "");
+	T_STR(macroset_find(&m, "j"), "host");
+	T_STR(macroset_find(&m, "x"), "");
 	T_OK(PUT_SET("Lj\0no\0") == 0 && PUT_SET("?j\0no\0") == 0);
-	T_STR(macros_find(&m, "j"), "host");
+	T_STR(macroset_find(&m, "j"), "host");
 	T_OK(PUT_SET("") == -1 && errno == EPROTO);
 	T_OK(PUT_SET("Mj\0x") == -1 && errno == EPROTO);
 	T_OK(PUT_SET("Mj\0") == -1 && errno == EPROTO);
-	macros_fini(&m);
-	T_OK(macros_find(&m, "j") == NULL);
+	macroset_fini(&m);
+	T_OK(macroset_find(&m, "j") == NULL);
 }
 
 static void
@@ -404,36 +405,35 @@ answers_commands_in_any_order(void)
 {
 	static const char *const orders[] = { "TLNBE", "RRE", "MTE", "MULE",
 		"ENE", "MAE", "HMHE", "MMRE", "UUU", "MREMREE", "CCE" };
-	struct dialog d;
+	struct mta m;
 	const char *s;
 	size_t i;
 
 	for (i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
 		size_t want = 0;
 
-		talk(&d, &filter);
+		talk(&m, &filter);
 		for (s = orders[i]; *s != '\0'; s++) {
 			want += strchr("LBA", *s) == NULL;
 			switch (*s) {
 			case 'C':
-				T_OK(SAY(&d, 'C', "x\0U") == DIALOG_READ);
+				T_OK(SAY(&m, 'C', "x\0U") == MTA_READ);
 				break;
 			case 'H':
 			case 'M':
 			case 'R':
 			case 'U':
-				T_OK(say_bytes(&d, *s, "<x@y>", 6) ==
-				    DIALOG_READ);
+				T_OK(say_bytes(&m, *s, "<x@y>", 6) == MTA_READ);
 				break;
 			case 'L':
-				T_OK(SAY(&d, 'L', "A\0b\0") == DIALOG_READ);
+				T_OK(SAY(&m, 'L', "A\0b\0") == MTA_READ);
 				break;
 			default:
-				T_OK(SAY(&d, *s, "") == DIALOG_READ);
+				T_OK(SAY(&m, *s, "") == MTA_READ);
 			}
 		}
-		T_OK(strlen(heard(&d)) == want);
-		finish(&d);
+		T_OK(strlen(heard(&m)) == want);
+		finish(&m);
 	}
 }
 
@@ -445,45 +445,45 @@ repeats_a_messages_final_answer(void)
 		const char *want;
 	} t[] = { { MILL_ACCEPT, "aaaaa" }, { MILL_REJECT, "yrrrr" },
 		{ MILL_TEMPFAIL, "ttttt" }, { MILL_DISCARD, "ddddd" } };
-	struct dialog d;
+	struct mta m;
 	size_t i;
 
 	for (i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
-		talk(&d, &filter);
+		talk(&m, &filter);
 		at[MILL_AT_MAIL] = t[i].v;
-		(void)SAY(&d, 'M', "<a@b>\0");
-		(void)SAY(&d, 'R', "<c@d>\0");
-		(void)SAY(&d, 'T', "");
-		(void)SAY(&d, 'L', "A\0b\0");
-		(void)SAY(&d, 'N', "");
-		(void)SAY(&d, 'B', "x");
-		(void)SAY(&d, 'E', "");
-		T_STR(heard(&d), t[i].want);
+		(void)SAY(&m, 'M', "<a@b>\0");
+		(void)SAY(&m, 'R', "<c@m>\0");
+		(void)SAY(&m, 'T', "");
+		(void)SAY(&m, 'L', "A\0b\0");
+		(void)SAY(&m, 'N', "");
+		(void)SAY(&m, 'B', "x");
+		(void)SAY(&m, 'E', "");
+		T_STR(heard(&m), t[i].want);
 		T_OK(calls[MILL_AT_RCPT] == 0 && calls[MILL_AT_MESSAGE] == 0);
 		at[MILL_AT_MAIL] = MILL_CONTINUE;
-		(void)SAY(&d, 'M', "<a@b>\0");
-		(void)SAY(&d, 'R', "<c@d>\0");
-		(void)SAY(&d, 'E', "");
-		T_STR(heard(&d), "ccc");
-		finish(&d);
+		(void)SAY(&m, 'M', "<a@b>\0");
+		(void)SAY(&m, 'R', "<c@m>\0");
+		(void)SAY(&m, 'E', "");
+		T_STR(heard(&m), "ccc");
+		finish(&m);
 	}
 }
 
 static void
 answers_once_to_an_end_with_bytes(void)
 {
-	struct dialog d;
+	struct mta m;
 
-	talk(&d, &filter);
+	talk(&m, &filter);
 	at[MILL_AT_MESSAGE] = MILL_REJECT;
-	(void)SAY(&d, 'M', "<a@b>\0");
-	(void)SAY(&d, 'R', "<c@d>\0");
-	(void)SAY(&d, 'B', "");
-	(void)SAY(&d, 'B', "1234");
-	(void)SAY(&d, 'E', "5678");
+	(void)SAY(&m, 'M', "<a@b>\0");
+	(void)SAY(&m, 'R', "<c@m>\0");
+	(void)SAY(&m, 'B', "");
+	(void)SAY(&m, 'B', "1234");
+	(void)SAY(&m, 'E', "5678");
 	T_OK(strstr(seen, "body=8") != NULL);
-	T_STR(heard(&d), "ccy");
-	finish(&d);
+	T_STR(heard(&m), "ccy");
+	finish(&m);
 }
 
 static void
@@ -491,16 +491,16 @@ doubles_percents_and_codes_each_line(void)
 {
 	static const char want[] = "550-5.7.1 100%% no\r\n550 5.7.1 stage 5";
 	struct milter_packet pkt;
-	struct dialog d;
+	struct mta m;
 
-	talk(&d, &only_message);
+	talk(&m, &only_message);
 	at[MILL_AT_MESSAGE] = MILL_REJECT;
-	(void)SAY(&d, 'E', "");
-	T_OK(milter_next(d.out.data, d.out.len, 65535, &pkt) > 0);
+	(void)SAY(&m, 'E', "");
+	T_OK(milter_next(m.out.data, m.out.len, 65535, &pkt) > 0);
 	T_OK(pkt.code == 'y' && pkt.len == sizeof(want));
 	T_STR(pkt.data, want);
-	d.out.len = 0;
-	finish(&d);
+	m.out.len = 0;
+	finish(&m);
 }
 
 static void
@@ -530,54 +530,54 @@ closes_what_is_malformed(void)
 		BYTES("\0\0\0\1?"),
 		BYTES("\0\0\0\2L\0\0\0\0\1N"),
 	};
-	struct dialog d;
+	struct mta m;
 	size_t i;
 
 	for (i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
-		talk(&d, &filter);
-		T_OK(dialog_take(&d, t[i].bytes, t[i].n, false) == DIALOG_END);
-		T_OK(d.fault != NULL);
-		finish(&d);
+		talk(&m, &filter);
+		T_OK(mta_take(&m, t[i].bytes, t[i].n, false) == MTA_END);
+		T_OK(m.fault != NULL);
+		finish(&m);
 	}
 	/* before the negotiation, a second one in a session, a wrong one */
-	begin(&d, &filter);
-	T_OK(SAY(&d, 'H', "x\0") == DIALOG_END);
-	finish(&d);
-	begin(&d, &filter);
-	T_OK(SAY(&d, 'O', "\0\0\0\1\0\0\0\0\0\0\0\0") == DIALOG_END);
-	finish(&d);
-	begin(&d, &filter);
-	T_OK(SAY(&d, 'O', "\0\0\0\6\0\0\0\0\0\0\0") == DIALOG_END);
-	finish(&d);
-	talk(&d, &filter);
-	(void)SAY(&d, 'H', "x\0");
-	T_OK(SAY(&d, 'O', "\0\0\0\6\0\0\0\0\0\0\0\0") == DIALOG_END);
-	finish(&d);
+	begin(&m, &filter);
+	T_OK(SAY(&m, 'H', "x\0") == MTA_END);
+	finish(&m);
+	begin(&m, &filter);
+	T_OK(SAY(&m, 'O', "\0\0\0\1\0\0\0\0\0\0\0\0") == MTA_END);
+	finish(&m);
+	begin(&m, &filter);
+	T_OK(SAY(&m, 'O', "\0\0\0\6\0\0\0\0\0\0\0") == MTA_END);
+	finish(&m);
+	talk(&m, &filter);
+	(void)SAY(&m, 'H', "x\0");
+	T_OK(SAY(&m, 'O', "\0\0\0\6\0\0\0\0\0\0\0\0") == MTA_END);
+	finish(&m);
 	/* QUIT is no fault */
-	talk(&d, &filter);
-	T_OK(SAY(&d, 'Q', "") == DIALOG_END && d.fault == NULL);
-	finish(&d);
+	talk(&m, &filter);
+	T_OK(SAY(&m, 'Q', "") == MTA_END && m.fault == NULL);
+	finish(&m);
 }
 
 static void
 sends_a_large_body_as_there_is_room(void)
 {
-	enum dialog_next next;
+	enum mta_next next;
 	struct milter_packet pkt;
-	struct dialog d;
+	struct mta m;
 	size_t got = 0, packets = 0, off;
 	char last = '\0';
 	long len;
 
-	talk(&d, &filter);
+	talk(&m, &filter);
 	new_body = 10 << 20;
-	(void)SAY(&d, 'M', "<a@b>\0");
-	(void)heard(&d);
-	for (next = SAY(&d, 'E', "");; next = dialog_take(&d, NULL, 0, false)) {
-		T_OK(d.out.len < DIALOG_OUT_HIGH + 2 * MILTER_CHUNK);
-		for (off = 0; off < d.out.len; off += (size_t)len) {
+	(void)SAY(&m, 'M', "<a@b>\0");
+	(void)heard(&m);
+	for (next = SAY(&m, 'E', "");; next = mta_take(&m, NULL, 0, false)) {
+		T_OK(m.out.len < MTA_OUT_HIGH + 2 * MILTER_CHUNK);
+		for (off = 0; off < m.out.len; off += (size_t)len) {
 			len = milter_next(
-			    d.out.data + off, d.out.len - off, 65535, &pkt);
+			    m.out.data + off, m.out.len - off, 65535, &pkt);
 			T_OK(len > 0);
 			if (len <= 0)
 				break;
@@ -586,43 +586,43 @@ sends_a_large_body_as_there_is_room(void)
 			packets++;
 			last = pkt.code;
 		}
-		d.out.len = 0;
-		if (next != DIALOG_WRITE)
+		m.out.len = 0;
+		if (next != MTA_WRITE)
 			break;
 	}
-	T_OK(next == DIALOG_READ && last == 'c' && got == new_body);
+	T_OK(next == MTA_READ && last == 'c' && got == new_body);
 	T_OK(packets == 1 + (new_body + 65534) / 65535 + 1);
 	new_body = 0;
-	one_session(&d, "ccccccc");
-	finish(&d);
+	one_session(&m, "ccccccc");
+	finish(&m);
 }
 
 static void
 leaves_slow_functions_to_who_may_wait(void)
 {
 	struct buf b = BUF_INIT(4096);
-	struct dialog d;
+	struct mta m;
 	unsigned quick = filter.quick;
 
 	filter.quick = MILL_QUICK_ALL & ~MILL_QUICK(MILL_AT_MESSAGE);
-	talk(&d, &filter);
+	talk(&m, &filter);
 	put_all(&b);
 	/* first what was answered leaves, then the message is waited for */
-	T_OK(dialog_take(&d, b.data, b.len, false) == DIALOG_WRITE);
-	T_STR(heard(&d), "cccccc");
-	T_OK(dialog_take(&d, NULL, 0, false) == DIALOG_SLOW);
-	T_OK(calls[MILL_AT_MESSAGE] == 0 && d.out.len == 0);
-	T_OK(dialog_take(&d, NULL, 0, true) == DIALOG_READ);
-	T_STR(heard(&d), "c");
+	T_OK(mta_take(&m, b.data, b.len, false) == MTA_WRITE);
+	T_STR(heard(&m), "cccccc");
+	T_OK(mta_take(&m, NULL, 0, false) == MTA_SLOW);
+	T_OK(calls[MILL_AT_MESSAGE] == 0 && m.out.len == 0);
+	T_OK(mta_take(&m, NULL, 0, true) == MTA_READ);
+	T_STR(heard(&m), "c");
 	T_OK(calls[MILL_AT_MESSAGE] == 1);
 	buf_fini(&b);
-	finish(&d);
+	finish(&m);
 	filter.quick = 0;
-	talk(&d, &filter);
-	T_OK(SAY(&d, 'H', "x\0") == DIALOG_SLOW && calls[MILL_AT_HELO] == 0);
-	T_OK(dialog_take(&d, NULL, 0, true) == DIALOG_READ);
-	T_STR(heard(&d), "c");
-	finish(&d);
+	talk(&m, &filter);
+	T_OK(SAY(&m, 'H', "x\0") == MTA_SLOW && calls[MILL_AT_HELO] == 0);
+	T_OK(mta_take(&m, NULL, 0, true) == MTA_READ);
+	T_STR(heard(&m), "c");
+	finish(&m);
 	filter.quick = quick;
 }
 
@@ -631,27 +631,27 @@ tells_which_connections_are_late(void)
 {
 	struct conn c = { .last_s = 1000 };
 
-	begin(&c.dialog, &filter);
+	begin(&c.mta, &filter);
 	T_OK(!conn_is_late(&c, 1300) && conn_is_late(&c, 1301));
-	offer(&c.dialog, 6, 0x1ff, 0x1fffff);
+	offer(&c.mta, 6, 0x1ff, 0x1fffff);
 	T_OK(conn_is_late(&c, 1301)); /* the answer is not read */
-	(void)heard(&c.dialog);
+	(void)heard(&c.mta);
 	T_OK(!conn_is_late(&c, 8210) && conn_is_late(&c, 8211));
-	(void)dialog_take(&c.dialog, "\0\0", 2, false);
+	(void)mta_take(&c.mta, "\0\0", 2, false);
 	T_OK(!conn_is_late(&c, 1300) && conn_is_late(&c, 1301));
-	finish(&c.dialog);
+	finish(&c.mta);
 }
 
 /* Last: a stop is for ever. */
 static void
 refuses_what_begins_while_it_stops(void)
 {
-	struct dialog d, idle;
+	struct mta m, idle;
 
-	talk(&d, &filter);
-	(void)SAY(&d, 'M', "<a@b>\0");
+	talk(&m, &filter);
+	(void)SAY(&m, 'M', "<a@b>\0");
 	T_OK(session_in_hand() == 1);
-	dialog_init(&idle, &filter);
+	mta_init(&idle, &filter);
 	offer(&idle, 6, 0x1ff, 0x1fffff);
 	(void)heard(&idle);
 	(void)SAY(&idle, 'H', "x\0");
@@ -662,12 +662,12 @@ refuses_what_begins_while_it_stops(void)
 	(void)SAY(&idle, 'E', "");
 	T_STR(heard(&idle), "yyy");
 	T_OK(calls[MILL_AT_MAIL] == 1 && calls[MILL_AT_MESSAGE] == 0);
-	(void)SAY(&d, 'R', "<a@b>\0");
-	(void)SAY(&d, 'E', "");
-	T_STR(heard(&d), "ccc");
+	(void)SAY(&m, 'R', "<a@b>\0");
+	(void)SAY(&m, 'E', "");
+	T_STR(heard(&m), "ccc");
 	T_OK(session_in_hand() == 0);
-	dialog_fini(&idle); /* whose session nobody can end any more */
-	finish(&d);
+	mta_fini(&idle); /* whose session nobody can end any more */
+	finish(&m);
 }
 
 static const struct t_case cases[] = {
