@@ -154,6 +154,22 @@ def slow():
         same(s.content(), "c")
 
 
+@tap.test("hears what comes while a function waits")
+def meanwhile():
+    with Running() as r:
+        s = r.session()
+        s.connect()
+        s.mail()
+        same(s.rcpt("<sleep2@to.test>"), "c")
+        s.packet("E")
+        time.sleep(0.7)
+        s.packet("M", z("<a@from.test>"))
+        s.packet("R", z("<b@to.test>"))
+        s.packet("E")
+        same([s.read()[0] for _ in range(3)], ["c"] * 3)
+        s.close()
+
+
 @tap.test("begins a session after QUIT_NC from every state")
 def quit_nc():
     steps = [lambda s: s.connect("192.0.2.9", "old.test"), Session.helo,

@@ -353,6 +353,12 @@ forgets_macros_of_what_has_ended(void)
 	(void)SAY(&m, 'M', "<a@b>\0");
 	(void)SAY(&m, 'E', "");
 	T_OK(strstr(seen, "id= ") != NULL);
+	/* nor does an MTA that need not say MAIL show an old one */
+	(void)SAY(&m, 'D', "Mi\0Q2\0");
+	(void)SAY(&m, 'E', "");
+	T_OK(strstr(seen, "id=Q2 ") != NULL);
+	(void)SAY(&m, 'E', "");
+	T_OK(strstr(seen, "id= ") != NULL);
 	/* a second recipient without its own; an empty set */
 	(void)SAY(&m, 'D', "Mi\0Q3\0");
 	(void)SAY(&m, 'M', "<a@b>\0");
@@ -366,7 +372,7 @@ forgets_macros_of_what_has_ended(void)
 	(void)SAY(&m, 'M', "<a@b>\0");
 	(void)SAY(&m, 'E', "");
 	T_OK(strstr(seen, "id= ") != NULL);
-	T_STR(heard(&m), "ccccc");
+	T_STR(heard(&m), "ccccccc");
 	finish(&m);
 }
 
@@ -539,6 +545,11 @@ closes_what_is_malformed(void)
 		T_OK(m.fault != NULL);
 		finish(&m);
 	}
+	/* more in a negotiation than we know is none */
+	begin(&m, &filter);
+	T_OK(SAY(&m, 'O', "\0\0\0\7\0\0\0\0\0\0\0\0more") == MTA_READ);
+	T_STR(heard(&m), "O");
+	finish(&m);
 	/* before the negotiation, a second one in a session, a wrong one */
 	begin(&m, &filter);
 	T_OK(SAY(&m, 'H', "x\0") == MTA_END);
