@@ -10,6 +10,7 @@ import tempfile
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 from gateway import INST, TOP, Tap  # noqa: E402
 from milterclient import Filter, program  # noqa: E402
+from pair import ENGINES  # noqa: E402
 
 tap = Tap()
 SCRIPTS = TOP + "/tests/milter"
@@ -38,11 +39,14 @@ def run(name, f):
 
 
 def passes(name, path):
-    status, lines, errors = run(name, Filter(path, settings(name)))
     with open(f"{SCRIPTS}/{name}.lua") as f:
         cases = sum(line.startswith("case(") for line in f)
-    assert status == 0 and len(lines) == cases >= 4, (status, errors)
-    assert all(line.startswith("ok ") for line in lines)
+    for engine in ENGINES:
+        status, lines, errors = run(
+            name, Filter(path, settings(name), engine))
+        assert status == 0 and len(lines) == cases >= 4, (
+            engine, status, errors)
+        assert all(line.startswith("ok ") for line in lines), engine
 
 
 for name in ("access", "virus", "rewrite"):

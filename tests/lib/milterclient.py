@@ -164,8 +164,9 @@ def installed(name):
 class Filter:
     """A filter of the project on a Unix socket in a folder of its own."""
 
-    def __init__(self, name, settings):
+    def __init__(self, name, settings, engine="events"):
         self.program = program(name)
+        self.engine = engine
         self.dir = tempfile.mkdtemp(prefix="milldam-test.", dir="/tmp")
         self.path = os.path.join(self.dir, "socket")
         self.conf = os.path.join(self.dir, "filter.conf")
@@ -187,7 +188,8 @@ class Filter:
     def start(self, seconds=30):
         self.logfile = open(os.path.join(self.dir, "log"), "ab")
         self.proc = subprocess.Popen(
-            [self.program, "-f", "-p", "unix:" + self.path, "-c", self.conf],
+            [self.program, "-f", "-p", "unix:" + self.path, "-c", self.conf,
+             "-e", self.engine],
             stdin=subprocess.DEVNULL, stdout=self.logfile, stderr=self.logfile)
         if not wait_for(self.answers, seconds):
             raise RuntimeError("the filter did not start: " + self.log())
