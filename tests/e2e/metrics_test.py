@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
 # slow
-"""metrics - the page of milldam-web, and its balance after kills"""
+"""metrics - the page of milldam-web (its balance after kills: balance_test)"""
 import json
 import os
 import re
@@ -8,105 +8,16 @@ import signal
 import socket
 import struct
 import sys
-import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 from fakemilter import FakeMilter, packet  # noqa: E402
-from gateway import Client, Gateway, Tap, free_port, wait_for  # noqa: E402
-from prometheus import Page  # noqa: E402
+from gateway import Client, Tap, free_port, wait_for  # noqa: E402
 from sink import Sink  # noqa: E402
+from watched import Watched, holds, in_queue, settled  # noqa: E402
 
 tap = Tap()
 MAIL = b"Subject: t\r\n\r\nx\r\n"
-ENDS = ("delivered", "bounced", "discarded", "deleted")
-STATES = ("queued", "quarantined")
-
-
-class Watched(Gateway):
-    def __init__(self, *args, extra="", **kw):
-        self.web = free_port()
-        super().__init__(
-            *args, extra=f'web {{ address = {{"127.0.0.1:{self.web}"}} }}\n'
-            + extra, **kw)
-
-    def raw(self, request, seconds=15):
-        with socket.create_connection(("127.0.0.1", self.web), 5) as s:
-            s.settimeout(seconds)
-            s.sendall(request)
-            data = b""
-            while True:
-                more = s.recv(65536)
-                if not more:
-                    return data
-                data += more
-
-    def get(self, path, method="GET", headers=""):
-        """(status, header text, body)"""
-        data = self.raw(f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n"
-                        f"{headers}\r\n".encode())
-        head, _, body = data.partition(b"\r\n\r\n")
-        return int(head.split()[1]), head.decode(), body
-
-    def page(self):
-        status, _, body = self.get("/metrics")
-        assert status == 200, (status, body)
-        return Page(body.decode())
-
-    def up(self):
-        try:
-            return self.get("/readyz")[0] == 200
-        except OSError:
-            return False
-
-    def pid(self, name):
-        for p in self.ctl_json("status")["processes"]:
-            if p["name"] == name:
-                return p["pid"]
-        return 0
-
-
-def balance(page, origin):
-    """{what: recipients}"""
-    b = {"accepted": page.sum("milldam_recipients_accepted_total",
-                              origin=origin)}
-    for e in ENDS:
-        b[e] = page.sum("milldam_recipients_ended_total", origin=origin,
-                        outcome=e)
-    for s in STATES:
-        b[s] = page.sum("milldam_recipients_waiting", origin=origin, state=s)
-    assert None not in b.values(), b
-    return b
-
-
-def holds(page):
-    for origin in ("client", "own"):
-        b = balance(page, origin)
-        assert b["accepted"] == sum(b[x] for x in ENDS + STATES), (origin, b)
-        assert page.sum("milldam_recipients_unaccounted", origin=origin) == 0
-    return balance(page, "client")
-
-
-def in_queue(gate):
-    """recipients that wait by `queue list`: (queued, quarantined)"""
-    n = [0, 0]
-    for m in gate.ctl_json("queue", "list"):
-        if m["sender"] == "":
-            continue
-        n[m["state"] == "held"] += sum(
-            r["state"] == "waiting" for r in m["recipients"])
-    return tuple(n)
-
-
-def settled(gate, want, seconds=40):
-    """The balance once it is want (some of its members)."""
-    def look():
-        time.sleep(0.6)  # the page is as old as half a second
-        b = holds(gate.page())
-        return all(b[k] == v for k, v in want.items()) and b
-    got = wait_for(look, seconds)
-    assert got, (want, holds(gate.page()))
-    return got
 
 
 @tap.test("every outcome is in the balance; it agrees with sink and queue list")
@@ -167,73 +78,6 @@ def _():
     fake.close()
 
 
-def ids(messages):
-    return {x for m in messages for x in
-            re.findall(rb"id-(\d+)\.", m.content)}
-
-
-@tap.test("kill -9 of queue, receiver and relay in between: exact")
-def _():
-    sink = Sink()
-    sink.delay = 0.01
-    with Watched(sink.port, extra="queue { retry-min = 200ms retry-max = 1s }"
-                 "\nlimits { sessions-per-client = 1000 }\n") as gate:
-        assert wait_for(gate.up)
-        acked, tried, stop = set(), [0], threading.Event()
-        lock = threading.Lock()
-
-        def load():
-            while not stop.is_set():
-                try:
-                    c = Client(gate)
-                    c.say("EHLO load.test")
-                    for _ in range(10):
-                        with lock:
-                            tried[0] += 1
-                            n = tried[0]
-                        got = c.send(b"Subject: k\r\n\r\nid-%d.\r\n" % n,
-                                     ehlo=False)
-                        if got.startswith("250 "):
-                            acked.add(b"%d" % n)
-                        time.sleep(0.02)
-                    c.close()
-                except OSError:
-                    time.sleep(0.05)
-        threads = [threading.Thread(target=load, daemon=True)
-                   for _ in range(6)]
-        for t in threads:
-            t.start()
-        for _ in range(3):
-            for name in ("queue.0", "relay.0", "receiver.0"):
-                time.sleep(0.7)
-                pid = gate.pid(name)
-                if pid:
-                    os.kill(pid, signal.SIGKILL)
-                # the page is served meanwhile, and holds whatever it says
-                page = wait_for(lambda: gate.page())
-                if page.sum("milldam_process_answers", process="queue.0"):
-                    holds(page)
-        time.sleep(0.5)
-        stop.set()
-        for t in threads:
-            t.join(60)
-
-        def empty():
-            left = gate.ctl_json("queue", "list")
-            return left == []
-        assert wait_for(empty, 60, 0.2), gate.ctl("queue", "list").stdout
-        time.sleep(0.6)
-        page = gate.page()
-        b = holds(page)
-        at_sink = ids(sink.messages)
-        assert acked <= at_sink, sorted(acked - at_sink)
-        assert b["delivered"] == len(at_sink), (b, len(at_sink))
-        assert b["accepted"] == b["delivered"]
-        assert page.sum("milldam_process_restarts_total",
-                        process="queue.0") >= 3
-    sink.close()
-
-
 @tap.test("a milter's time-outs, failures and fail-opens are counted")
 def _():
     sink = Sink()
@@ -257,6 +101,53 @@ def _():
     fake.close()
 
 
+@tap.test("endpoints: breaker, pool, probes, replays and fail-opens of each")
+def _():
+    sink = Sink()
+    # one that is out, one that dies at the end of the message, one that works
+    out, dies, works = ends = (FakeMilter({"O": "close"}),
+                               FakeMilter({"E": "close"}), FakeMilter())
+    where = " ".join(f'"{e.endpoint()}"' for e in ends)
+    with Watched(sink.port, chain=("access", "group"),
+                 milters=f'milter "group" {{ endpoints = {{ {where} }} '
+                 'eject-after = 1 eject-time = 60s health-interval = 1h '
+                 'warm = 1 on-failure = accept }') as gate:
+        assert wait_for(gate.up)
+
+        def value(name, end, **more):
+            return gate.page().sum(f"milldam_milter_{name}", milter="group",
+                                   endpoint=end.endpoint(), **more)
+
+        def ready():
+            return value("pool_idle", works) == 1 and \
+                value("endpoint_state", out, state="open") == 1
+        assert wait_for(ready)
+        assert Client(gate).send(MAIL).startswith("250 ")
+        assert wait_for(lambda: value("endpoint_state", dies, state="open"))
+        assert wait_for(ready)
+        for end, state in ((out, "open"), (dies, "open"), (works, "closed")):
+            for word in ("open", "half-open", "closed"):
+                assert value("endpoint_state", end, state=word) == (
+                    word == state), (end.endpoint(), word)
+            assert value("ejections_total", end) == (end is not works)
+            assert value("fail_opens_total", end) == 0
+            assert value("replays_total", end) == (end is works)
+            assert value("probes_total", end) >= 1
+            assert value("busy", end) == 0
+        assert value("endpoint_faults_total", dies) == 1
+        assert value("probe_failures_total", out) >= 1
+        assert value("probe_failures_total", works) == 0
+        assert gate.page().sum("milldam_milter_failovers_total",
+                               milter="group") >= 1
+        works.answers["E"] = "close"
+        assert Client(gate).send(MAIL).startswith("250 ")
+        assert wait_for(lambda: gate.page().sum(
+            "milldam_milter_fail_opens_total", milter="group") == 1)
+    sink.close()
+    for e in ends:
+        e.close()
+
+
 @tap.test("healthz and readyz; not ready without a queue; HEAD; 404; 405")
 def _():
     sink = Sink()
@@ -273,13 +164,13 @@ def _():
         assert gate.get("/metrics?x=1")[0] == 200
         status, head, _ = gate.get("/metrics", "DELETE")
         assert status == 405 and "Allow: GET, HEAD" in head
-        os.kill(gate.pid("queue.0"), signal.SIGSTOP)
+        os.kill(gate.pid_now("queue.0"), signal.SIGSTOP)
         time.sleep(0.6)
         # a queue that does not answer: the page comes without it
         page = gate.page()
         assert page.sum("milldam_process_answers", process="queue.0") == 0
         assert page.sum("milldam_recipients_accepted_total") is None
-        os.kill(gate.pid("queue.0"), signal.SIGKILL)
+        os.kill(gate.pid_now("queue.0"), signal.SIGKILL)
 
         def seen():
             return gate.get("/readyz")[0] == 503
@@ -287,7 +178,7 @@ def _():
         for _ in range(20):
             if seen():
                 break
-            pid = gate.pid("queue.0")
+            pid = gate.pid_now("queue.0")
             if pid:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.3)
@@ -353,7 +244,7 @@ def _():
             gate.web = int(change.split(":")[1]) if change else new
             if change is None:
                 assert wait_for(lambda: not gate.up())
-                assert not gate.pid("web.0")
+                assert not gate.pid_now("web.0")
             else:
                 assert wait_for(gate.up, 20), change
                 holds(gate.page())

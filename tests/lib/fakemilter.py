@@ -31,6 +31,9 @@ class FakeMilter:
         return f"inet:{self.port}@127.0.0.1"
 
     def close(self):
+        # else the thread that waits there may take what comes for the next
+        # socket that gets this number
+        self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
 
     def commands(self):

@@ -48,6 +48,9 @@ class Sink:
         serve(self.listener, self._session)
 
     def close(self):
+        # else the thread that waits there may take what comes for the next
+        # socket that gets this number
+        self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
 
     def wait(self, n, seconds=20):

@@ -29,6 +29,8 @@ enum plant {
 	HELD,
 	/* seen after a kill */
 	ACCEPTED_KEPT,
+	SET_KEPT,
+	OWN_KEPT,
 	JOURNAL,
 	PLANTS
 };
@@ -147,6 +149,22 @@ __wrap_entry_set_held(struct queue *q, struct entry *e, bool on)
 		memcpy(q->waiting, was, sizeof(was));
 }
 
+int __real_spool_put_messages(struct spool *, const struct spool_new *, size_t,
+    uint64_t *, struct spool_place *);
+int __wrap_spool_put_messages(struct spool *, const struct spool_new *, size_t,
+    uint64_t *, struct spool_place *);
+int
+__wrap_spool_put_messages(struct spool *sp, const struct spool_new *m, size_t n,
+    uint64_t *seq_r, struct spool_place *place_r)
+{
+	const struct spool_totals was = *spool_totals(sp);
+	int rc = __real_spool_put_messages(sp, m, n, seq_r, place_r);
+
+	if ((plant == ACCEPTED_KEPT && n == 1) || (plant == SET_KEPT && n > 1))
+		put_back(of(sp)->accepted, was.accepted);
+	return (rc);
+}
+
 int __real_spool_put_message(
     struct spool *, const struct spool_new *, uint64_t *, struct spool_place *);
 int __wrap_spool_put_message(
@@ -158,7 +176,7 @@ __wrap_spool_put_message(struct spool *sp, const struct spool_new *m,
 	const struct spool_totals was = *spool_totals(sp);
 	int rc = __real_spool_put_message(sp, m, seq_r, place_r);
 
-	if (plant == ACCEPTED_KEPT)
+	if (plant == OWN_KEPT)
 		put_back(of(sp)->accepted, was.accepted);
 	return (rc);
 }
@@ -193,6 +211,11 @@ static const struct mail mails[] = {
 	    MAILER_SMTP, ENV_HELD },
 	{ "0000000000006", "s6@example.org", { "away@h.test" }, MAILER_DISCARD,
 	    0 },
+	/* one message for two groups */
+	{ "0000000000008", "s8@example.org", { "good@j.test" }, MAILER_SMTP,
+	    0 },
+	{ "0000000000008-2", "s8@example.org", { "x@k.test", "y@k.test" },
+	    MAILER_SMTP, ENV_HELD },
 	/* after all the rest: what is durable with it */
 	{ "0000000000007", "s7@example.org", { "last@i.test" }, MAILER_SMTP,
 	    ENV_HELD },
@@ -204,13 +227,13 @@ static const struct {
 	const char *name, *label;
 	unsigned client, own;
 } truth[] = {
-	{ "accepted_total", "", 11 + DROPPED_RCPTS, 3 },
-	{ "ended_total", ",outcome=\"delivered\"", 3, 2 },
+	{ "accepted_total", "", 14 + DROPPED_RCPTS, 3 },
+	{ "ended_total", ",outcome=\"delivered\"", 4, 2 },
 	{ "ended_total", ",outcome=\"bounced\"", 2, 1 },
 	{ "ended_total", ",outcome=\"discarded\"", 1 + DROPPED_RCPTS, 0 },
 	{ "ended_total", ",outcome=\"deleted\"", 1, 0 },
 	{ "waiting", ",state=\"queued\"", 1, 0 },
-	{ "waiting", ",state=\"quarantined\"", 3, 0 },
+	{ "waiting", ",state=\"quarantined\"", 5, 0 },
 	{ "unaccounted", "", 0, 0 },
 };
 
@@ -249,9 +272,11 @@ agrees(struct rig *r, bool tell)
 	return (all);
 }
 
+/* submit - the first of a set, or a message that is whole or the last */
 static void
-submit(struct rig *r, const struct mail *m)
+submit(struct rig *r, const struct mail *m, bool first, bool last)
 {
+	static const char content[] = "Subject: x\r\n\r\nx\r\n";
 	struct envelope e;
 	struct rcpt *c;
 	size_t i;
@@ -266,7 +291,12 @@ submit(struct rig *r, const struct mail *m)
 		    route_copy(&c->route, &e.rcpts[0].route) == 0 &&
 		    env_set(&c->route.host, strchr(m->to[i], '@') + 1) == 0);
 	}
-	T_OK(rig_put(r, &e, "Subject: x\r\n\r\nx\r\n") == 0);
+	if (first)
+		r->ref++;
+	if (last)
+		T_OK(rig_put_last(r, &e, content) == 0);
+	else
+		rig_more(r, MSG_SUBMIT_MORE, &e, content);
 	env_fini(&e);
 }
 
@@ -298,12 +328,14 @@ events(struct rig *r)
 	char asked[256];
 	unsigned i, out = 0;
 
-	for (i = 0; i < MAILS - 1; i++)
-		submit(r, &mails[i]);
+	for (i = 0; i < MAILS - 3; i++)
+		submit(r, &mails[i], true, true);
+	submit(r, &mails[MAILS - 3], true, false);
+	submit(r, &mails[MAILS - 2], false, true);
 	rig_discarded(r, DROPPED_RCPTS);
 	T_OK(rig_says(r, "queue delete 0000000000004", "{\"changed\":1}"));
 	T_OK(rig_says(r, "queue release 0000000000005", "{\"changed\":1}"));
-	for (i = 0; i < 5; i++)
+	for (i = 0; i < 6; i++)
 		out += relay(r);
 	T_OK(out == 1);
 	/* Two reports; that to s2 fails, which postmaster is told. */
@@ -312,13 +344,14 @@ events(struct rig *r)
 	T_OK(!relay(r) && !relay(r));
 	T_OK(rig_route(r, asked, "back.test") == 0);
 	T_OK(!relay(r));
-	T_OK(rig_says(r, "status", "\"messages\":2,"));
-	submit(r, &mails[MAILS - 1]);
+	T_OK(rig_says(r, "status", "\"messages\":3,"));
+	submit(r, &mails[MAILS - 1], true, true);
 }
 
 static const char *const names[PLANTS] = { "nothing", "accepted", "delivered",
 	"bounced", "discarded by route", "discarded by a milter", "deleted",
 	"queued, in", "queued, out", "quarantined", "accepted, in the journal",
+	"a set of groups, in the journal", "reports, in the journal",
 	"the journal" };
 
 static void

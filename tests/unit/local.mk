@@ -33,6 +33,7 @@ TESTS += $(unit_tests)
 %C%_balance_test_LDFLAGS = $(AM_LDFLAGS) -Wl,--wrap=submit_synced \
 	-Wl,--wrap=spool_put_done,--wrap=spool_put_discarded \
 	-Wl,--wrap=spool_put_drop,--wrap=spool_put_message \
+	-Wl,--wrap=spool_put_messages \
 	-Wl,--wrap=entry_count,--wrap=entry_set_state,--wrap=entry_set_held \
 	-Wl,--wrap=rec_totals_put
 %C%_balance_test_LDADD = $(%C%_queue_test_LDADD)

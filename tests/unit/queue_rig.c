@@ -286,14 +286,14 @@ rig_env(struct envelope *e, const char *id, const char *rcpt, const char *host)
 		die("env");
 }
 
-int
-rig_put(struct rig *r, const struct envelope *e, const char *content)
+void
+rig_more(
+    struct rig *r, enum msg_type type, const struct envelope *e,
+    const char *content)
 {
 	struct buf b = BUF_INIT(FRAME_MAX);
 	struct packer k = { &b, false };
 	char record[200];
-	struct got g;
-	int status = -1;
 
 	(void)snprintf(record, sizeof(record),
 	    "{\"id\":\"%s\",\"outcome\":\"queued\"}", e->id);
@@ -307,8 +307,24 @@ rig_put(struct rig *r, const struct envelope *e, const char *content)
 	pack_str(&k, record);
 	if (pack_end(&k) == -1)
 		die("pack");
-	put(&r->receiver, MSG_SUBMIT, ++r->ref, &b, -1);
+	put(&r->receiver, type, r->ref, &b, -1);
 	buf_fini(&b);
+}
+
+int
+rig_put(struct rig *r, const struct envelope *e, const char *content)
+{
+	r->ref++;
+	return (rig_put_last(r, e, content));
+}
+
+int
+rig_put_last(struct rig *r, const struct envelope *e, const char *content)
+{
+	struct got g;
+	int status = -1;
+
+	rig_more(r, MSG_SUBMIT, e, content);
 	if (side_get(&r->receiver, MSG_SUBMITTED, 10000, &g) == -1)
 		return (-1);
 	if (g.ref == r->ref && g.len > 0)

@@ -56,6 +56,11 @@ void rig_env(
     struct envelope *, const char *id, const char *rcpt, const char *host);
 /* rig_put - submit; the status of MSG_SUBMITTED, or -1 */
 int rig_put(struct rig *, const struct envelope *, const char *content);
+/* rig_more - without waiting: MSG_SUBMIT_MORE, of the set that r->ref names;
+ * rig_put_last() ends it */
+void rig_more(
+    struct rig *, enum msg_type, const struct envelope *, const char *content);
+int rig_put_last(struct rig *, const struct envelope *, const char *content);
 /* rig_discarded - a receiver has dropped a message to n recipients */
 void rig_discarded(struct rig *, uint32_t n);
 int rig_submit(
