@@ -5,6 +5,7 @@
 #include "milter-sdk/base/cidr.h"
 #include "milter-sdk/base/conf.h"
 #include "milter-sdk/base/log.h"
+#include "milter-sdk/base/milter.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -84,12 +85,14 @@ struct milter_conf {
 	          progress does not move it */
 	uint32_t may;        /* may = {...}: MILTER_MAY_* it may use;
 	          all but add-rcpt */
-	char *record;        /* record = dir: recordings of its
-	          sessions (docs/recording.md); NULL none */
-	bool forbidden_drop; /* forbidden = fail|drop: what else it
-	          asks for is its failure, or left out */
-	bool content;        /* content = no: it judges content only,
-	          so that a rule on content may add it */
+	char *macros[MILTER_STAGES]; /* macros = {"rcpt=b r"}: names sent with
+	          that stage beside the usual ones; NULL none */
+	char *record;                /* record = dir: recordings of its
+	                  sessions (docs/recording.md); NULL none */
+	bool forbidden_drop;         /* forbidden = fail|drop: what else it
+	                  asks for is its failure, or left out */
+	bool content;                /* content = no: it judges content only,
+	                  so that a rule on content may add it */
 };
 
 /*

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MACROS_TEXT_MAX = 1000 };
+
 static const char *const fail_words[] = { "tempfail", "accept", "reject",
 	"quarantine", "shutdown", NULL };
 static const char *const mode_words[] = { "enforce", "shadow", "off", "drain",
@@ -21,7 +23,7 @@ static const char *const library_words[] = { "other", "libmilter", "milldam",
 static const char *const pipeline_words[] = { "safe", "full", NULL };
 static const char *const names[] = { "run", "args", "settings", "user",
 	"endpoints", "library", "pipeline", "on-failure", "mode", "early",
-	"timeout", "may", "forbidden", "content", "balance", "replay",
+	"timeout", "macros", "may", "forbidden", "content", "balance", "replay",
 	"all-ejected", "eject-after", "eject-time", "health-interval", "warm",
 	"peer", "tls", "record", NULL };
 static const char *const balance_words[] = { "ordered", "round-robin",
@@ -32,6 +34,10 @@ static const char *const forbidden_words[] = { "fail", "drop", NULL };
 void
 milter_fini(struct milter_conf *m)
 {
+	size_t i;
+
+	for (i = 0; i < MILTER_STAGES; i++)
+		free(m->macros[i]);
 	free(m->name);
 	free(m->run);
 	rd_free_list(&m->run_args, &m->n_run_args);
@@ -87,6 +93,53 @@ read_endpoints(struct reader *r, struct conf_node *b, struct milter_conf *m)
 	              sizeof(*room))) != NULL)
 		*room = e;
 	free(path);
+}
+
+/* is_names - of macros: words, in braces or not */
+static bool
+is_names(const char *s)
+{
+	static const char chars[] =
+	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+	    "{} ";
+
+	return (strlen(s) <= MACROS_TEXT_MAX && s[strspn(s, chars)] == '\0');
+}
+
+/* read_macros - macros = {"rcpt=b r", ...} */
+static void
+read_macros(struct reader *r, struct conf_node *b, struct milter_conf *m)
+{
+	static const char *const stages[MILTER_STAGES] = {
+		[MILTER_AT_CONNECT] = "connect=",
+		[MILTER_AT_HELO] = "helo=",
+		[MILTER_AT_MAIL] = "mail=",
+		[MILTER_AT_RCPT] = "rcpt=",
+		[MILTER_AT_DATA] = "data=",
+		[MILTER_AT_EOM] = "eom=",
+		[MILTER_AT_EOH] = "eoh=",
+	};
+	struct conf_node *n = conf_find(r->conf, b, "macros");
+	size_t i, k, len = 0;
+
+	for (i = 0; n != NULL && i < n->n_values; i++) {
+		for (k = 0; k < MILTER_STAGES; k++) {
+			len = strlen(stages[k]);
+			if (strncmp(n->values[i], stages[k], len) == 0)
+				break;
+		}
+		if (k == MILTER_STAGES || m->macros[k] != NULL ||
+		    !is_names(n->values[i] + len)) {
+			conf_error(r->conf, n,
+			    "macros: %s is none of connect=, helo=, mail=, "
+			    "rcpt=, data=, eoh= or eom= with names, each once",
+			    n->values[i]);
+			continue;
+		}
+		m->macros[k] = strdup(n->values[i] + len);
+		if (m->macros[k] == NULL)
+			r->no_memory = true;
+	}
 }
 
 /* read_timeout - timeout = {"connect=5s", "command=30s", "message=5m"} */
@@ -298,6 +351,7 @@ read_milter(struct reader *r, struct conf_node *b)
 	        forbidden_words, 0) == 1;
 	read_may(r, b, m);
 	read_timeout(r, b, m);
+	read_macros(r, b, m);
 	read_endpoints(r, b, m);
 	read_group(r, b, m);
 	if (m->n_endpoints == 0)

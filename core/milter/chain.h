@@ -48,6 +48,7 @@ struct chain_facts {
 	unsigned client_port;
 	unsigned client_connections; /* at the moment, from that address */
 	const char *helo;
+	const char *proto; /* r: SMTP or ESMTP */
 	const char *tls_version, *cipher, *cipher_bits, *cert_subject,
 	    *cert_issuer, *verify;
 	const char *auth_type, *auth_authen, *auth_author, *auth_ssf;

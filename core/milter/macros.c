@@ -5,10 +5,13 @@
  *
  * The defaults are the union of Sendmail's and Postfix's lists and of what
  * rspamd expects unasked; a milter that names its own list at negotiation gets
- * that for the stage.  Undefined macros are left out.  A set is never empty,
- * because an empty one would leave the last message's values visible in
- * libmilter: "i" or "j" stands in when the milter had a set before.
+ * that for the stage; those of the settings go behind.  Undefined macros are
+ * left out.  A set is never empty, because an empty one would leave the last
+ * message's values visible in libmilter: "i" or "j" stands in when the milter
+ * had a set before.
  */
+
+#include "config.h"
 
 #include "core/milter/chain_int.h"
 
@@ -81,6 +84,7 @@ static const struct {
 	FACT("client_ptr", client_ptr),
 	FACT("client_resolve", client_resolve),
 	FACT("s", helo),
+	FACT("r", proto),
 	FACT("tls_version", tls_version),
 	FACT("cipher", cipher),
 	FACT("cipher_bits", cipher_bits),
@@ -319,6 +323,8 @@ value(const struct link *l, const char *name, char *room, size_t n)
 		return (defined(c->id));
 	if (strcmp(name, "v") == 0)
 		return ("Milldam");
+	if (strcmp(name, "Z") == 0)
+		return (PACKAGE_VERSION);
 	if (strcmp(name, "b") == 0) /* as in a Date field */
 		return (date(room, n));
 	if (strcmp(name, "daemon_port") == 0)
@@ -386,7 +392,9 @@ add(struct buf *b, const char *name, const char *text)
 bool
 macros_asked(const struct link *l, char cmd)
 {
-	return (l->conn->opts.lists[stage_of(cmd)] != NULL);
+	enum milter_stage at = stage_of(cmd);
+
+	return (l->conn->opts.lists[at] != NULL || l->conf->macros[at] != NULL);
 }
 
 int
@@ -395,6 +403,7 @@ macros_put(struct link *l, char cmd)
 	struct chain *c = l->chain;
 	enum milter_stage at = stage_of(cmd);
 	const char *list = l->conn->opts.lists[at], *text;
+	const char *more = l->conf->macros[at]; /* behind that list */
 	char name[MACRO_NAME_MAX], wire[MACRO_NAME_MAX], room[2048];
 	struct buf set = BUF_INIT(MILTER_CHUNK);
 	unsigned n = 0, names = 0;
@@ -404,8 +413,14 @@ macros_put(struct link *l, char cmd)
 		list = defaults[at];
 	if (buf_add(&set, &cmd, 1) == -1)
 		goto out;
-	while (n < MACROS_MAX && names++ < NAMES_MAX &&
-	    next_name(&list, name, wire)) {
+	while (n < MACROS_MAX && names++ < NAMES_MAX) {
+		if (!next_name(&list, name, wire)) {
+			if (more == NULL)
+				break;
+			list = more;
+			more = NULL;
+			continue;
+		}
 		if ((text = value(l, name, room, sizeof(room))) == NULL)
 			continue;
 		if (add(&set, wire, text) == -1)

@@ -93,6 +93,7 @@ helo_command(struct session *s)
 	free(s->helo);
 	s->helo = copy;
 	s->facts.helo = copy;
+	s->facts.proto = s->cmd->verb == VERB_EHLO ? "ESMTP" : "SMTP";
 	s->ehlo = s->cmd->verb == VERB_EHLO;
 	if (s->refused != NULL) {
 		reply_helo(s);

@@ -59,7 +59,7 @@ set_facts(struct session *s, const struct sockaddr_storage *peer)
 	f->listener = s->listener->name;
 	f->daemon_addr = s->local_addr;
 	f->client_addr = s->client_addr;
-	f->client_name = f->client_ptr = f->helo = "";
+	f->client_name = f->client_ptr = f->helo = f->proto = "";
 	f->client_resolve = "TEMP";
 	f->client_connections = doors_client_count(s->r, s->client_key, 0);
 	f->tls_version = f->cipher = f->cipher_bits = f->cert_subject = "";

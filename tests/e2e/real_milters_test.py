@@ -79,7 +79,8 @@ def check_macros(b, c, seen, known):
              "daemon_port": str(b.listen[0]), "if_addr": "127.0.0.1",
              "client_addr": "127.0.0.1", "client_port": str(c.sock.getsockname()[1]),
              "mail_host": "from.test", "mail_mailer": "esmtp",
-             "rcpt_mailer": "esmtp", "msg_id": "<1.from.test>"}
+             "rcpt_mailer": "esmtp", "msg_id": "<1.from.test>",
+             "r": "ESMTP", "s": "client.test"}
     for name in b.needs:
         value = seen.get(name)
         assert value, (name, seen)
@@ -432,7 +433,7 @@ def _():
     ident, _ = sent("spamass")
     box["spamass"].logged(
         r"for spamc: Received: from client.test \(.*\[127.0.0.1\]\)\s+"
-        rf"by gate.test \(Milldam/\S+ with SMTP id {ident}\s")
+        rf"by gate.test \(Milldam/[0-9.a-z-]+\) with ESMTP id {ident}\s")
     sent("pyspf")  # which reads none without a login
     box["pyspf"].logged("spf=none .* envelope-from=a@from.test")
 

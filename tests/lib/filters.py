@@ -25,7 +25,8 @@ class Box:
     @DIR@, @PORT@ (and @PORT1@ ...) and @DNS@ filled in."""
 
     def __init__(self, name, packages, script, files=None, ports=1,
-                 may="all", library="libmilter", needs=""):
+                 may="all", library="libmilter", needs="",
+                 macros=""):
         """needs: the macros that it reads, but for those of TLS and login"""
         self.name = name
         self.packages = packages
@@ -36,6 +37,7 @@ class Box:
         self.may = may
         self.library = library
         self.needs = needs.split()
+        self.macros = macros
         self.box = None
         self.taps = [Wiretap(p) for p in self.ports]
 
@@ -43,7 +45,8 @@ class Box:
         return "".join(
             f'milter "{self.name}{i}" {{ endpoints = '
             f'{{ "inet:{t.port}@127.0.0.1" }} may = {{ {self.may} }} '
-            f'library = {self.library} pipeline = {self.pipeline(i)} }}\n'
+            f'library = {self.library} pipeline = {self.pipeline(i)} '
+            f'{self.macros} }}\n'
             f'policy "{self.name}{i}" {{ authorise = "access" '
             f'chain = {{ "{self.name}{i}" }} }}\n'
             f'listener "{self.name}{i}" {{ policy = "{self.name}{i}" '
@@ -231,7 +234,7 @@ spamd -L -x --siteconfigpath=@DIR@/etc -i --socketpath=@DIR@/spamd.sock -m 2 \
 while [ ! -S @DIR@/spamd.sock ]; do sleep 0.1; done
 exec spamass-milter -p inet:@PORT@@127.0.0.1 -r 15 -d spamc,misc -- \\
     -U @DIR@/spamd.sock
-""", needs="i j _ v"),
+""", needs="i j _ v b r s Z", macros='macros = {"rcpt=b r s Z"}'),
     Box("mimedefang", ["mimedefang", "libnet-dns-perl"], """
 echo "defang:x:7301:" >>/etc/group
 echo "defang:x:7301:7301::/:/bin/false" >>/etc/passwd

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 
+#include "config.h"
+
 #include "core/conf/endpoint.h"
 #include "tests/unit/chain_lib.h"
 
@@ -109,6 +111,27 @@ macros_of_both_lists_go_with_their_stage(void)
 	         "R({rcpt_addr}=r1@y.test,{client_addr}=192.0.2.7,j=mx.test)"
 	         "T(i=Q1)N(i=Q1)") != NULL);
 	T_OK(strstr(text(&fa.macros), "E(") == NULL);
+	fakes_fini();
+}
+
+static void
+the_settings_add_macros_to_either_list(void)
+{
+	fakes();
+	fa.lists[MILTER_AT_EOM] = "";
+	fa.lists[MILTER_AT_RCPT] = "{rcpt_addr}";
+	setup("macros = { \"mail=s r\", \"rcpt=r nothing\", \"eom=Z\" }", NULL);
+	facts.proto = "ESMTP";
+	ask_helo();
+	ask_mail("Q1");
+	ask_rcpt("r1@y.test");
+	ask_data();
+	ask_message();
+	finish(false);
+	T_OK(strstr(text(&fa.macros),
+	         "{mail_addr}=s@x.test,s=c.test,r=ESMTP)"
+	         "R({rcpt_addr}=r1@y.test,r=ESMTP)T(i=Q1)") != NULL);
+	T_OK(strstr(text(&fa.macros), "E(Z=" PACKAGE_VERSION ")") != NULL);
 	fakes_fini();
 }
 
@@ -1008,6 +1031,8 @@ static const struct t_case cases[] = {
 	    a_second_message_uses_the_connection_again },
 	{ "chain: macros of both lists, and of the milter's own",
 	    macros_of_both_lists_go_with_their_stage },
+	{ "chain: the settings add macros to either list",
+	    the_settings_add_macros_to_either_list },
 	{ "chain: nothing is sent or awaited that was not wanted",
 	    nothing_is_sent_or_awaited_that_was_not_wanted },
 	{ "chain: old versions get what they know",

@@ -54,6 +54,25 @@ a_site_is_read_with_its_defaults(void)
 }
 
 static void
+macros_are_kept_by_stage(void)
+{
+	struct settings *s = parse2(SITE,
+	    "milter \"virus\" { macros = { \"rcpt=b {rcpt_host}\", \"eoh=\", "
+	    "\"eom=Z\" } }\n");
+	char **m;
+
+	T_OK(s != NULL);
+	if (s == NULL)
+		return;
+	m = s->milters[1].macros;
+	T_STR(m[MILTER_AT_RCPT], "b {rcpt_host}");
+	T_STR(m[MILTER_AT_EOM], "Z");
+	T_STR(m[MILTER_AT_EOH], "");
+	T_OK(m[MILTER_AT_MAIL] == NULL);
+	settings_unref(&s);
+}
+
+static void
 one_more_rule_leaves_authoriser_and_chain(void)
 {
 	struct settings *s = parse2(SITE,
@@ -92,6 +111,11 @@ static const struct {
 	{ "milter \"virus\" { may = { add-rcpt, fly } }",
 	    "may: fly is none of" },
 	{ "milter \"virus\" { forbidden = maybe }", "forbidden" },
+	{ "milter \"virus\" { macros = { \"rcpt=b;r\" } }",
+	    "macros: rcpt=b;r is none of connect=" },
+	{ "milter \"virus\" { macros = { \"body=b\" } }", "body=b is none" },
+	{ "milter \"virus\" { macros = { \"eom=b\" \"eom=r\" } }",
+	    "eom=r is none" },
 	{ "milter \"x\" { endpoints = { \"foo\" } }", "foo is no endpoint" },
 	{ "milter \"x\" { endpoints = { /run/a /run/a } }",
 	    "/run/a stands there twice" },
@@ -116,7 +140,8 @@ static const struct {
 	{ "web { address = {\"127.0.0.1:80\"} }", "a port from 1024 on" },
 	{ "web { address = {\"[::2]:9150\"} }", "[::2]:9150 is not" },
 	{ "route { mailertable = \"ldap:x\" }", "is not text:, hash:" },
-	{ "policy \"in\" { on-mixed = bounce }", "in a rule on client or login" },
+	{ "policy \"in\" { on-mixed = bounce }",
+	    "in a rule on client or login" },
 	{ "policy \"in\" { rule \"r\" { on-mixed = bounce } }",
 	    "needs a rule with the client networks" },
 	{ "policy \"in\" { rule \"r\" { recipient = {\"a@*\"} "
@@ -307,6 +332,7 @@ static const struct t_case cases[] = {
 	    a_site_is_read_with_its_defaults },
 	{ "settings: a site file with one rule leaves authoriser and chain",
 	    one_more_rule_leaves_authoriser_and_chain },
+	{ "settings: macros are kept by stage", macros_are_kept_by_stage },
 	{ "settings: mistakes are told with file and line",
 	    mistakes_are_told_with_file_and_line },
 	{ "settings: mistakes in rules are told with file and line",
