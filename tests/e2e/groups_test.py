@@ -212,7 +212,7 @@ def _():
         fb.answers["E"] = lambda conn: fb.edits + CONTINUE
     assert got.startswith("250 "), got
     check(arrived(n, 1))
-    (held,) = gate.ctl_json("queue", "list")
+    (held,) = gate.held()
     assert held["id"] == got.split()[2] + "-2", held
     assert held["state"] == "held" and "not for you" in held["reason"], held
     told = gate.ctl_json("explain", held["id"])
@@ -317,7 +317,7 @@ def _():
             del fc.answers["R"]
         assert got.startswith("250 "), got
         check(arrived(n, 1))
-        (held,) = g.ctl_json("queue", "list")
+        (held,) = g.held()
         assert "otherwise than the first time" in held["reason"], held
 
 

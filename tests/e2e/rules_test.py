@@ -193,7 +193,7 @@ def _():
     got = send("m")
     assert got.startswith("250 "), got
     assert LATE.commands().count("E") == n + 1
-    (held,) = gate.ctl_json("queue", "list")
+    (held,) = gate.held()
     assert held["reason"] == "held", held
     told = record(held["id"])
     assert milter(told, "late")["rule"] == "q", told
@@ -293,7 +293,7 @@ def _():
         milter(told, "a")["mode_rule_at"].endswith("local.conf:4"), told
     assert milter(told, "b")["mode"] == "off", told
     assert told["policy"] == "inbound" and len(told["policy_hash"]) == 16
-    (held,) = gate.ctl_json("queue", "list")
+    (held,) = gate.held()
     assert gate.ctl("queue", "delete", held["id"]).returncode == 0
 
 
@@ -307,8 +307,7 @@ def _():
     assert got.startswith("250 "), got
     assert wait_for(lambda: len(arrived(n)) == 1)
     assert arrived(n)[0].rcpts == ["x1@t.test"]
-    held = {h["recipients"][0]["address"]: h["reason"]  # no notice on its way
-            for h in gate.ctl_json("queue", "list") if h["state"] == "held"}
+    held = {h["recipients"][0]["address"]: h["reason"] for h in gate.held()}
     assert sorted(held) == ["m@t.test", "q1@t.test"], held
     assert "milter a failed" in held["q1@t.test"], held
     gate.ctl("queue", "delete", "all")

@@ -156,6 +156,11 @@ listener "mx" {{ address = {{ {addrs} }} policy = "inbound" }}
         assert number > 1, f"{name} does not run"
         return number
 
+    def held(self):
+        """The held messages; notices on their way are not among them."""
+        return [m for m in self.ctl_json("queue", "list")
+                if m["state"] == "held"]
+
     def log_text(self):
         """What it logged so far."""
         with open(os.path.join(self.dir, "log"), errors="replace") as f:
