@@ -84,10 +84,14 @@ def passed(*rcpts, content=MAIL, sender="s@from.test"):
     n = len(sink.messages)
     got = send(*rcpts, content=content, sender=sender)
     assert got.startswith("250 "), got
+
+    def these():  # one sent before to others can still be on its way
+        return [m for m in arrived(n)
+                if {r.split("@")[0] for r in m.rcpts} <= set(rcpts)]
     assert wait_for(lambda: sum(
-        len(m.rcpts) for m in arrived(n)) == len(rcpts))
+        len(m.rcpts) for m in these()) == len(rcpts)), arrived(n)
     result = {}
-    for m in arrived(n):
+    for m in these():
         text, rest = fields(m)
         assert rest == content, rest
         result.update({r.split("@")[0]: text for r in m.rcpts})
@@ -186,8 +190,9 @@ def _():
            ' skip = {"c"} on-failure = {} }\n')
     assert passed("m") == {"m": "abc"}
     A.answers["E"] = add("a") + packet(b"a")
+    n = C.commands().count("E")
     assert passed("m", "x") == {"m": "ab", "x": "ab"}
-    assert "E" not in C.commands()[-12:], C.commands()
+    assert C.commands().count("E") == n, C.commands()
     A.answers["E"] = add("a") + packet(b"q", b"held\0") + CONTINUE
     n = LATE.commands().count("E")
     got = send("m")
