@@ -217,6 +217,8 @@ struct policy {
 	enum mixed_action on_mixed; /* quarantine */
 	bool separate; /* mixed = split|separate: a recipient whose chain
 	                  differs from the first one's gets 452 */
+	bool serial;   /* parallel = yes; no: milters that only read the content
+	                  take their turns too */
 	bool prdr;     /* prdr = no: answers for each recipient after the
 	                  data, to clients that ask for them */
 	char hash[17]; /* hex: of the policy and the milters it names */

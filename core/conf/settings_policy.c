@@ -20,7 +20,7 @@
 #include <string.h>
 
 static const char *const policy_names[] = { "authorise", "chain", "match",
-	"rule", "on-mixed", "mixed", "prdr", NULL };
+	"rule", "on-mixed", "mixed", "parallel", "prdr", NULL };
 static const char *const match_words[] = { "all", "first", NULL };
 static const char *const mixed_words[] = { "split", "separate", NULL };
 static const char *const listener_names[] = { "address", "policy", "record",
@@ -225,6 +225,8 @@ read_policy(struct reader *r, struct conf_node *b)
 		    "only: a sender from elsewhere may be forged");
 	p->separate = conf_word(r->conf, conf_find(r->conf, b, "mixed"),
 	                  mixed_words, 0) == 1;
+	p->serial =
+	    !conf_bool(r->conf, conf_find(r->conf, b, "parallel"), true);
 	p->prdr = conf_bool(r->conf, conf_find(r->conf, b, "prdr"), false);
 	set_reach(r, p);
 	check_changes(r, p);

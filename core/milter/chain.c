@@ -134,6 +134,8 @@ judge(struct chain *c, struct link *l)
 		return;
 	if (l->varies && l->asked && o->kind == OUT_DISCARD && c->q == Q_RCPT)
 		l->verdict.kind = OUT_DISCARD;
+	/* The content phase tells whom such a failure concerns. */
+	l->counts |= !(l->failed && later(c, l));
 	if (mode == MODE_SHADOW)
 		return;
 	if (l->failed) {
@@ -188,8 +190,10 @@ end_message(struct chain *c)
 {
 	size_t i;
 
-	for (i = 0; i < c->n_all; i++)
+	for (i = 0; i < c->n_all; i++) {
 		link_abort(&c->all[i]);
+		outcome_clear(&c->all[i].verdict);
+	}
 	groups_end(c);
 	replay_clear(c);
 	known_clear(c);

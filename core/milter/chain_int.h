@@ -287,6 +287,13 @@ struct link {
 	struct recording *recording; /* record = dir, or NULL */
 	struct stage_note *stages;   /* room for LINK_STAGES_MAX, or NULL */
 	size_t n_stages;
+	struct {
+		size_t n_stages, endpoint;
+		unsigned retold;
+		char *fault;
+	} before; /* the content phase, in case its turn never comes */
+	bool counts;             /* its word, or its failure, has counted */
+	bool unheard;            /* ran ahead of its turn, which never came */
 	struct edit_note *notes; /* room for LINK_NOTES_MAX, or NULL */
 	size_t n_notes;
 	size_t n_edits;          /* made, noted or not */
@@ -644,6 +651,8 @@ void record_stage(
     struct link *, char cmd, char reply, uint64_t us, const char *text);
 void record_edit(struct link *, char code, const char *what, const char *before,
     size_t before_len, const char *after, size_t after_len);
+/* record_cut - keep only the first n stages */
+void record_cut(struct link *, size_t n);
 void record_clear(struct link *);
 void record_final(struct link *, enum outcome_kind);
 

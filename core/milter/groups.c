@@ -94,12 +94,28 @@ group_step(const struct group *g, const struct link *l)
 	return (NULL);
 }
 
-/* groups_mode - of a milter for the recipient in hand */
+/* some_have - is the milter in the chain of any recipient? */
+static bool
+some_have(const struct chain *c, const struct link *l)
+{
+	size_t i;
+
+	for (i = 0; i < c->n_groups; i++)
+		if (c->groups[i].n_rcpts > 0 &&
+		    c->groups[i].modes[l->index] != PICK_ABSENT)
+			return (true);
+	return (c->n_groups == 0);
+}
+
+/* groups_mode - of a milter for the recipient in hand; at DATA one that no
+ * recipient has is off: libmilter would be silent, without a RCPT */
 enum milter_mode
 groups_mode(const struct chain *c, const struct link *l)
 {
 	uint8_t mode;
 
+	if (c->q == Q_DATA && l->varies && !some_have(c, l))
+		return (MODE_OFF);
 	if (c->q != Q_RCPT || c->group >= c->n_groups)
 		return (l->skipped ? MODE_OFF : l->mode);
 	mode = c->groups[c->group].modes[l->index];

@@ -108,10 +108,16 @@ record_edit(struct link *l, char code, const char *what, const char *before,
 }
 
 void
+record_cut(struct link *l, size_t n)
+{
+	while (l->n_stages > n)
+		free(l->stages[--l->n_stages].text);
+}
+
+void
 record_clear(struct link *l)
 {
-	while (l->n_stages > 0)
-		free(l->stages[--l->n_stages].text);
+	record_cut(l, 0);
 	while (l->n_notes > 0) {
 		struct edit_note *n = &l->notes[--l->n_notes];
 
@@ -345,6 +351,9 @@ put_link(const struct link *l, const char *mode, const struct policy_step *step,
 		return (-1);
 	if (l->dropped > 0 && json_kv_num(b, "dropped_edits", l->dropped) == -1)
 		return (-1);
+	/* One that was not heard may have been lost without anybody waiting. */
+	if (!l->counts)
+		return (buf_add(b, "}", 1));
 	if (l->retold > 0 && json_kv_num(b, "replays", l->retold) == -1)
 		return (-1);
 	if (l->fault != NULL && json_kv_str(b, "fault", l->fault) == -1)
@@ -408,8 +417,9 @@ put_all(const struct chain *c, struct buf *out)
 			return (-1);
 	}
 	for (l = c->extras; l != NULL; l = l->next)
-		if (buf_add(out, ",", 1) == -1 ||
-		    put_link(l, mode_name(l, NULL, NULL), NULL, out) == -1)
+		if (!l->unheard &&
+		    (buf_add(out, ",", 1) == -1 ||
+		        put_link(l, mode_name(l, NULL, NULL), NULL, out) == -1))
 			return (-1);
 	return (buf_add(out, "]", 1));
 }
@@ -433,7 +443,8 @@ static int
 sum_up(struct buf *b, const struct link *l, bool shadow)
 {
 	if (buf_addf(b, "%s%s=%s", b->len > 0 ? " " : "", l->conf->name,
-	        l->failed ? "failed" : outcome_word(l->final)) == -1 ||
+	        l->failed && l->counts ? "failed" : outcome_word(l->final)) ==
+	        -1 ||
 	    (l->final_us >= 1000 &&
 	        buf_addf(b, "(%llums)",
 	            (unsigned long long)(l->final_us / 1000)) == -1) ||

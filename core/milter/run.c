@@ -191,6 +191,16 @@ set_limits(struct chain *c, struct link *l)
 	}
 }
 
+static void
+note_before(struct link *l)
+{
+	l->before.n_stages = l->n_stages;
+	l->before.endpoint = l->endpoint;
+	l->before.retold = l->retold;
+	free(l->before.fault);
+	l->before.fault = l->fault != NULL ? strdup(l->fault) : NULL;
+}
+
 /* begin - one session, for groups that hold the same version */
 static int
 begin(struct chain *c, struct link *l, uint32_t groups, struct view *v)
@@ -201,6 +211,7 @@ begin(struct chain *c, struct link *l, uint32_t groups, struct view *v)
 	l->groups = groups;
 	view_unref(&l->view);
 	l->view = view_ref(v);
+	note_before(l);
 	set_limits(c, l);
 	if ((l != main || late(c, l, groups) != 0) &&
 	    replay_tell(l, groups, main) == -1)
@@ -241,6 +252,21 @@ start(struct chain *c, size_t i)
 			group_over(&c->groups[k], &lost, "");
 }
 
+/* early - may it begin before its turn?  Nobody before it may still change what
+ * it is shown; and if it needs several sessions for its groups, it waits to see
+ * which of them are left by then. */
+static bool
+early(const struct chain *c, size_t i)
+{
+	const struct link *l = c->links[i];
+	uint32_t todo = holders(c, l->index);
+	struct view *v;
+
+	return (!c->settings->policies[c->policy].serial &&
+	    (todo & unsettled(c, i)) == 0 && late(c, l, todo) == 0 &&
+	    same_version(c, todo, &v) == todo);
+}
+
 /* start_all - whoever's turn it is, and who need not wait for it */
 static void
 start_all(struct chain *c)
@@ -248,10 +274,7 @@ start_all(struct chain *c)
 	size_t i;
 
 	for (i = c->at; i < c->n_links; i++)
-		if (!c->links[i]->started &&
-		    (i == c->at ||
-		        (holders(c, c->links[i]->index) & unsettled(c, i)) ==
-		            0))
+		if (!c->links[i]->started && (i == c->at || early(c, i)))
 			start(c, i);
 }
 
@@ -352,6 +375,38 @@ hold(struct chain *c, struct link *l, uint32_t groups)
 	return (any);
 }
 
+/* unhear - it ran ahead of its turn, and the message was decided before that
+ * came: what it said or failed in never happened, as if it had waited */
+static void
+unhear(struct link *l)
+{
+	if (l->view == NULL)
+		return;
+	record_cut(l, l->before.n_stages);
+	l->unheard = true;
+	l->endpoint = l->before.endpoint;
+	l->retold = l->before.retold;
+	free(l->fault);
+	l->fault = l->before.fault;
+	l->before.fault = NULL;
+	l->failed = l->poisoned = false;
+	free(l->why);
+	l->why = NULL;
+	l->dropped = 0;
+	outcome_clear(&l->verdict);
+}
+
+static void
+unhear_all(struct chain *c, struct link *main)
+{
+	struct link *l;
+
+	unhear(main);
+	for (l = c->extras; l != NULL; l = l->next)
+		if (l->index == main->index)
+			unhear(l);
+}
+
 /* judge - one session has said what it had to say: its edits count, together
  * or not at all, then its verdict */
 static void
@@ -362,8 +417,13 @@ judge(struct chain *c, struct link *l)
 	bool held = false;
 	size_t k;
 
-	if (groups == 0 || l->skipped || l->mode == MODE_OFF)
+	if (l->skipped || l->mode == MODE_OFF)
 		return;
+	if (groups == 0) {
+		unhear(l);
+		return;
+	}
+	l->counts = true;
 	if (l->asked && !l->failed &&
 	    (l->now.kind == OUT_CONTINUE || l->now.kind == OUT_ACCEPT)) {
 		if (edits_apply(l, groups) == -1)
@@ -419,6 +479,8 @@ conclude(struct chain *c)
 	size_t i;
 
 	c->concluded = true;
+	for (i = c->at; i < c->n_links; i++)
+		unhear_all(c, c->links[i]);
 	for (i = 0; i < 5 && g == NULL; i++)
 		g = find(c, order[i]);
 	if (g == NULL || g->out.kind == OUT_NONE ||

@@ -118,10 +118,13 @@ link_reset_message(struct link *l)
 	l->tried = l->replays = l->retold = 0;
 	l->told_mail = l->no_replay = false;
 	free(l->fault);
-	l->fault = NULL;
+	free(l->before.fault);
+	l->fault = l->before.fault = NULL;
+	if (l->conn != NULL)
+		l->endpoint = l->conn->endpoint;
 	if (l->heard_cap > 0)
 		memset(l->heard, 0, l->heard_cap * sizeof(*l->heard));
-	l->started = false;
+	l->started = l->counts = l->unheard = false;
 	l->groups = 0;
 	outcome_clear(&l->verdict);
 }
