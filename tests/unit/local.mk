@@ -102,3 +102,15 @@ unit_tests += %D%/tape_test
 unit_tests += %D%/groups_test
 %C%_groups_test_CPPFLAGS = $(%C%_chain_test_CPPFLAGS)
 %C%_groups_test_LDADD = $(%C%_chain_test_LDADD)
+
+# Milters side by side against one after the other; and whether faults in that
+# order would be found.
+unit_tests += %D%/serial_test %D%/serial_broken_test
+serial_sources = %D%/serial.h %D%/serial_fakes.c %D%/serial_plan.c \
+	%D%/serial_session.c %D%/serial_test.c
+%C%_serial_test_SOURCES = $(serial_sources)
+%C%_serial_test_CPPFLAGS = $(%C%_chain_test_CPPFLAGS)
+%C%_serial_test_LDADD = $(%C%_chain_test_LDADD)
+%C%_serial_broken_test_SOURCES = $(serial_sources) %D%/serial_broken.c
+%C%_serial_broken_test_CPPFLAGS = $(%C%_chain_test_CPPFLAGS) -DBROKEN
+%C%_serial_broken_test_LDADD = $(%C%_chain_test_LDADD)
