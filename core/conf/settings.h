@@ -75,6 +75,8 @@ struct milter_conf {
 	enum milter_mode mode;                        /* enforce */
 	bool reuse;          /* library = other: libmilter or milldam
 	          let a connection serve further sessions */
+	bool any_state;      /* library = milldam: QUIT_NC ends a session
+	          in every state */
 	bool safe;           /* pipeline = safe|full: no command while an
 	          answer is due; full with a known library */
 	bool early;          /* early = no: ask at CONNECT, HELO and

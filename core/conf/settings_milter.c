@@ -317,6 +317,7 @@ read_milter(struct reader *r, struct conf_node *b)
 {
 	struct milter_conf *m;
 	struct conf_node *n;
+	int library;
 
 	b->used = true;
 	if (b->title == NULL || !name_ok(b->title)) {
@@ -339,8 +340,10 @@ read_milter(struct reader *r, struct conf_node *b)
 	    r->conf, conf_find(r->conf, b, "on-failure"), fail_words, 0);
 	m->mode = (enum milter_mode)conf_word(
 	    r->conf, conf_find(r->conf, b, "mode"), mode_words, 0);
-	m->reuse = conf_word(r->conf, conf_find(r->conf, b, "library"),
-	               library_words, 0) != 0;
+	library = conf_word(
+	    r->conf, conf_find(r->conf, b, "library"), library_words, 0);
+	m->reuse = library != 0;
+	m->any_state = library == 2;
 	m->safe = conf_word(r->conf, conf_find(r->conf, b, "pipeline"),
 	              pipeline_words, m->reuse ? 1 : 0) == 0;
 	m->early = conf_bool(r->conf, conf_find(r->conf, b, "early"), false);

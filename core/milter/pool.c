@@ -8,7 +8,7 @@
  * ends the session and leaves the connection, but libmilter understands it
  * only right after an end of message answered "continue"; elsewhere it drops
  * the command and the next session would hang.  So only such connections are
- * kept, and only of milters whose `library` is known to do as libmilter does.
+ * kept, and only of milters whose `library` is known; of Milldam's own all.
  *
  * QUIT_NC leaves with the first command of the next session, to save the
  * filter a wake-up; the tick sends it if there is none soon.
@@ -114,6 +114,20 @@ is_unused(const struct link *l)
 	return (l->conn->reused && !l->sent_connect);
 }
 
+/* at_rest - is QUIT_NC understood now?  Without a C libmilter would not see
+ * where the next session begins. */
+static bool
+at_rest(const struct link *l)
+{
+	const struct conn *c = l->conn;
+
+	if (is_unused(l))
+		return (true);
+	return (c->out.len == 0 &&
+	    (l->conf->any_state ||
+	        (c->at_end && (c->opts.protocol & MILTER_NO_CONNECT) == 0)));
+}
+
 /* may_keep - is the connection where another session can begin? */
 static bool
 may_keep(const struct link *l)
@@ -121,13 +135,10 @@ may_keep(const struct link *l)
 	const struct conn *c = l->conn;
 	enum milter_mode mode = engine_effective(l->state, l->conf);
 
-	/* Without a C libmilter would not see where the next one begins. */
 	return (c->phase == CONN_READY && l->n_expect == 0 && !l->pumping &&
-	    (is_unused(l) || (c->at_end && c->out.len == 0)) &&
-	    c->in.len == 0 && c->opts.version >= 6 &&
-	    (c->opts.protocol & MILTER_NO_CONNECT) == 0 && l->conf->reuse &&
-	    c->es->breaker.state == BREAKER_CLOSED && mode != MODE_OFF &&
-	    mode != MODE_DRAIN &&
+	    at_rest(l) && c->in.len == 0 && c->opts.version >= 6 &&
+	    l->conf->reuse && c->es->breaker.state == BREAKER_CLOSED &&
+	    mode != MODE_OFF && mode != MODE_DRAIN &&
 	    l->chain->settings == l->chain->engine->settings &&
 	    c->es->n_idle < POOL_MAX);
 }

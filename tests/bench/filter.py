@@ -82,14 +82,15 @@ def load(port, messages, sessions):
 
 def one(o, look, engine, slow=False):
     """Figures of a run: the filter look beside access, or access alone."""
-    milters = (f'milter "look" {{ run = "{o.look}" library = "milldam" '
+    library = "milldam" if engine == "events" else engine
+    milters = (f'milter "look" {{ run = "{o.look}" library = "{library}" '
                f'args = {{ "-e", "{engine}" }} }}' if look else "")
     chain = ("access", "look") if look else ("access",)
     env = {"LOOK_SLOW": "1"} if slow else None
     g = Gateway(free_port(), chain=chain, milters=milters, env=env)
     text = read(g.conf).replace(
         'settings = "access.conf"', 'settings = "access.conf" '
-        f'library = "milldam" args = {{ "-e", "{engine}" }}')
+        f'library = "{library}" args = {{ "-e", "{engine}" }}')
     text += "limits { sessions = 1000 sessions-per-client = 1000 }\n"
     with open(g.conf, "w") as f:
         f.write(text)

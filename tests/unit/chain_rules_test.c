@@ -514,15 +514,28 @@ connections_are_kept_with_care(void)
 		char dies; /* in the second session */
 		unsigned conns;
 		enum chain_verdict second;
+		char first; /* answer to the first session's recipient */
+		uint32_t protocol;
 	} rows[] = {
-		{ 6, "library = libmilter", false, 0, 1, CHAIN_CONTINUE },
-		{ 6, "library = milldam", false, 0, 1, CHAIN_CONTINUE },
-		{ 6, "", false, 0, 2, CHAIN_CONTINUE },
-		{ 4, "library = libmilter", false, 0, 2, CHAIN_CONTINUE },
-		{ 6, "library = libmilter", true, 0, 2, CHAIN_CONTINUE },
+		{ 6, "library = libmilter", false, 0, 1, CHAIN_CONTINUE, 0, 0 },
+		{ 6, "library = milldam", false, 0, 1, CHAIN_CONTINUE, 0, 0 },
+		{ 6, "", false, 0, 2, CHAIN_CONTINUE, 0, 0 },
+		{ 4, "library = libmilter", false, 0, 2, CHAIN_CONTINUE, 0, 0 },
+		{ 6, "library = libmilter", true, 0, 2, CHAIN_CONTINUE, 0, 0 },
 		/* nothing was answered yet: again, on another one */
-		{ 6, "library = libmilter", false, 'C', 2, CHAIN_CONTINUE },
-		{ 6, "library = libmilter", false, 'H', 1, CHAIN_TEMPFAIL },
+		{ 6, "library = libmilter", false, 'C', 2, CHAIN_CONTINUE, 0,
+		    0 },
+		{ 6, "library = libmilter", false, 'H', 1, CHAIN_TEMPFAIL, 0,
+		    0 },
+		/* in a message, or without a CONNECT: only our own library */
+		{ 6, "library = milldam", false, 0, 1, CHAIN_CONTINUE, 'r', 0 },
+		{ 6, "library = milldam", false, 0, 1, CHAIN_CONTINUE, 'a', 0 },
+		{ 6, "library = libmilter", false, 0, 2, CHAIN_CONTINUE, 'r',
+		    0 },
+		{ 6, "library = milldam", false, 0, 1, CHAIN_CONTINUE, 0,
+		    MILTER_NO_CONNECT },
+		{ 6, "library = libmilter", false, 0, 2, CHAIN_CONTINUE, 0,
+		    MILTER_NO_CONNECT },
 	};
 	size_t i;
 
@@ -531,9 +544,13 @@ connections_are_kept_with_care(void)
 		fb.version = rows[i].version;
 		if (rows[i].dies != 0)
 			fake_says(&fb, rows[i].dies, 2, FAKE_CLOSE);
+		fb.protocol = rows[i].protocol;
+		if (rows[i].first != 0)
+			fake_reply(&fb, 'R', 1, rows[i].first);
 		setup("", rows[i].opts);
 		ask_helo();
-		T_OK(pass("Q1") == CHAIN_CONTINUE);
+		T_OK(pass("Q1") ==
+		    (rows[i].first == 'r' ? CHAIN_REJECT : CHAIN_CONTINUE));
 		if (rows[i].off)
 			T_OK(engine_mode(engine, "b", MODE_OFF) == 0);
 		chain_free(&chain);
