@@ -26,6 +26,7 @@ from sink import Sink  # noqa: E402
 from watched import Watched, balance, holds, settled  # noqa: E402
 
 KILLS = int(os.environ.get("MILLDAM_BALANCE", "9"))
+VOID = 80  # senders who cannot be told: postmaster hears of 100 at a time
 tap = Tap()
 FILTERS = {"hold": packet(b"q", b"odd\0") + packet(b"c"),
            "drop": packet(b"d"),
@@ -197,7 +198,8 @@ class Load:
                 c.say("EHLO load.test")
                 for _ in range(10):
                     n, to = self.message(rng)
-                    sender = "void" if n % 20 == 0 else "s"
+                    sender = "void" if n % 20 == 0 and n <= 20 * VOID \
+                        else "s"
                     self.sent[n] = (to, where, False)
                     got = c.send(mail(n), f"{sender}-{n}@from.test", to,
                                  ehlo=False)
@@ -214,13 +216,14 @@ class Load:
 
 
 def decide(gate, deleted, released):
-    """Somebody goes through the quarantine: each held message once."""
+    """Somebody goes through the quarantine, and takes each message once."""
     try:
         held = {}
         for address, (state, ident) in listed(gate).items():
             if state == "held":
                 held.setdefault(ident, []).append(address)
-        for ident, to in held.items():
+        for ident, to in random.sample(sorted(held.items()),
+                                       min(len(held), 30)):
             n = int(re.search(r"-(\d+)@", to[0])[1])
             if n % 3 == 0 and not deleted.issuperset(to):
                 deleted.update(to)
