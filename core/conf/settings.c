@@ -53,6 +53,8 @@ static const struct number limit_rows[] = {
 	{ "line-length", SIZE, LIMIT(line_length), 65536, 1000, 16 << 20 },
 	{ "header-size", SIZE, LIMIT(header_size), 256 << 10, 4096, 16 << 20 },
 	{ "header-fields", COUNT, LIMIT(header_fields), 1000, 10, 10000 },
+	{ "stream-size", SIZE, LIMIT(stream_size), 256 << 10, 64 << 10,
+	    2ull << 30 },
 	{ "inline-size", SIZE, LIMIT(inline_size), 4 << 20, 64 << 10,
 	    32 << 20 },
 	{ "command-time", TIME, LIMIT(command_ms), 300000, 1000, 3600000 },

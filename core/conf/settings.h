@@ -245,6 +245,8 @@ struct limits {
 	uint64_t line_length;   /* 64K, bytes in content */
 	uint64_t header_size;   /* 256K */
 	unsigned header_fields; /* 1000 */
+	uint64_t stream_size;   /* 256K: of more body milters are told while
+	                           it arrives, so many bytes at a time */
 	uint64_t inline_size;   /* 4M: a larger body is a file of its own */
 	uint64_t command_ms;    /* 5m: between commands */
 	uint64_t data_ms;       /* 3m: between data bytes */

@@ -160,9 +160,9 @@ judge(struct chain *c, struct link *l)
 	}
 }
 
-/* step - go on with the question as far as it goes */
-static void
-step(struct chain *c)
+/* chain_step - go on with the question as far as it goes */
+void
+chain_step(struct chain *c)
 {
 	struct link *l;
 
@@ -205,9 +205,9 @@ end_message(struct chain *c)
 	c->env = NULL;
 }
 
-/* only_group - of the content phase, or NULL if there are several */
-static struct group *
-only_group(struct chain *c)
+/* chain_only_group - of the content phase, or NULL if there are several */
+struct group *
+chain_only_group(struct chain *c)
 {
 	struct group *g = NULL;
 	size_t k;
@@ -272,7 +272,7 @@ complete(struct chain *c, enum question q, char **reason_r)
 		c->n_rcpt_args = 0;
 		c->route = NULL;
 	} else if (q == Q_MESSAGE && c->concluded) {
-		if ((g = only_group(c)) != NULL)
+		if ((g = chain_only_group(c)) != NULL)
 			complete_one(c, g, reason_r);
 		else if (groups_result(c, a) == -1)
 			a->verdict = CHAIN_TEMPFAIL;
@@ -313,6 +313,18 @@ fire(struct chain *c)
 	settings_unref(&settings); /* names in the answer belong to it */
 }
 
+/* settle - give the answer, if it is there and somebody waits for it */
+static void
+settle(struct chain *c)
+{
+	if (c->q == Q_NONE)
+		return;
+	if (c->streaming)
+		stream_settle(c);
+	else if (c->answered)
+		fire(c);
+}
+
 void
 chain_wake(struct link *l)
 {
@@ -322,12 +334,11 @@ chain_wake(struct link *l)
 		return; /* it is not known yet who is asked */
 	if (c->q == Q_MESSAGE && !c->answered && l->started) {
 		(void)run_ask(l); /* its body goes on before its turn, too */
-		step(c);
+		chain_step(c);
 	} else if (c->q != Q_NONE && !c->answered && c->at < c->n_links &&
 	    c->links[c->at] == l)
-		step(c);
-	if (c->q != Q_NONE && c->answered)
-		fire(c);
+		chain_step(c);
+	settle(c);
 }
 
 static void
@@ -337,8 +348,7 @@ on_defer(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
-	if (c->q != Q_NONE && c->answered)
-		fire(c);
+	settle(c);
 }
 
 /* question_ms - the whole chain's time for one question; where the settings do
@@ -410,7 +420,7 @@ go_on(struct chain *c)
 		chain_answer(c, c->message.kind,
 		    outcome_text(&c->message, false), c->message_by);
 	else
-		step(c);
+		chain_step(c);
 }
 
 void
@@ -652,6 +662,15 @@ chain_message(struct chain *c, struct message *m, struct envelope *env,
 
 	c->msg = m;
 	c->env = env;
+	if (c->q == Q_MESSAGE) { /* told while it came */
+		c->done = done;
+		c->arg = arg;
+		c->by_us = now_us() + question_ms(c) * 1000;
+		stream_end(c);
+		if (c->answered)
+			event_active(c->defer, EV_TIMEOUT, 0);
+		return;
+	}
 	c->concluded = false;
 	for (i = 0; i < m->n_fields; i++)
 		if (strlen(m->fields[i].name) + m->fields[i].value_len >
@@ -670,7 +689,7 @@ void
 chain_abort(struct chain *c)
 {
 	c->q = Q_NONE;
-	c->answered = c->deciding = false;
+	c->answered = c->deciding = c->streaming = false;
 	c->rcpt = c->refused = NULL;
 	c->route = NULL;
 	(void)event_del(c->defer);

@@ -162,6 +162,17 @@ void chain_message(struct chain *, struct message *, struct envelope *,
 /* chain_found - the answer to the chain's look-up: found 1, 0, or -1 if it
  * failed.  The question's answer does not come from inside. */
 void chain_found(struct chain *, int found, const char *value, size_t len);
+/*
+ * chain_stream - the same before the body is whole: milters that see the
+ * message as received are told the header and what of the body is there.  More
+ * of it (body, body_len of the message) is told by chain_stream_more(), and
+ * chain_message() follows with all of it.  False: not for this message.  Neither
+ * gives an answer.
+ */
+bool chain_stream(struct chain *, struct message *, struct envelope *);
+void chain_stream_more(struct chain *);
+/* chain_stream_over - refused or discarded: the content is not needed */
+bool chain_stream_over(struct chain *);
 /* chain_abort - RSET, a failed message, a new MAIL; no answer */
 void chain_abort(struct chain *);
 /* chain_unknown - an unrecognised command line; a milter may change the reply

@@ -272,10 +272,12 @@ struct link {
 
 	/* content */
 	bool started;      /* its turn has come */
+	bool stopped;      /* or will not: see stream.c */
 	uint32_t groups;   /* bits: whom it runs for */
 	struct view *view; /* what it is shown */
 	size_t body_off;
 	bool pumping; /* content not all queued */
+	bool held;    /* all queued but the end, which has to wait */
 	bool skip_body;
 	bool sent_body;
 	bool leading; /* its edits bring their own blank */
@@ -383,6 +385,7 @@ struct chain {
 	void *arg;
 	size_t at; /* link being asked */
 	bool answered;
+	bool streaming; /* the body is not all there: nobody waits yet */
 	struct event *defer;
 	struct chain_answer answer;
 	char *ans_reply, *ans_milter;
@@ -440,6 +443,13 @@ void chain_answer(
 void chain_go_on(struct chain *); /* what the question waited for is there */
 void chain_wake(struct link *);   /* its question may go on; maybe answers */
 uint64_t now_us(void);
+
+void chain_step(struct chain *);
+struct group *chain_only_group(struct chain *);
+
+/* stream.c: content while DATA arrives */
+void stream_settle(struct chain *); /* a refusal stops the other milters */
+void stream_end(struct chain *);    /* the body is whole */
 
 /* engine.c */
 struct mstate *engine_state(struct engine *, const char *name);
@@ -554,6 +564,7 @@ int link_command(struct link *, char cmd, uint32_t no, uint32_t nr,
     int (*put)(struct link *));
 void link_settle(struct link *, char cmd, struct outcome *);
 bool link_waits(const struct link *);
+void link_set_time(struct link *); /* for the question in hand */
 void link_reset_message(struct link *);
 void link_abort(struct link *);
 /* link_fail_open - the message goes on without it: counted and told, once */
@@ -609,7 +620,11 @@ void groups_result_free(struct chain_answer *);
 /* run.c: the content phase */
 void run_step(struct chain *);
 int run_ask(struct link *);
-bool link_may_edit(const struct link *); /* what those after it see */
+bool link_may_edit(const struct link *);   /* anything */
+bool link_may_change(const struct link *); /* what those after it see */
+enum fail_action group_failure(const struct group *, const struct link *);
+/* run_may_end - is the body whole, and what its end comes with settled? */
+bool run_may_end(const struct link *);
 
 /* edits.c */
 int edits_add(struct edit_list *, const struct milter_edit *, uint64_t max);

@@ -86,6 +86,7 @@ void
 conn_arm(struct conn *c)
 {
 	const struct milter_conf *m = c->conf;
+	const struct link *l = c->link;
 	uint64_t us, now = now_us();
 	struct timeval tv;
 
@@ -94,6 +95,12 @@ conn_arm(struct conn *c)
 	if (c->deadline_us != 0 && c->deadline_us <= now &&
 	    event_pending(c->timer, EV_TIMEOUT, NULL))
 		return;
+	/* Not its turn: more of the body, or another milter, has to come. */
+	if (c->phase == CONN_READY && l != NULL && l->n_expect == 0 &&
+	    c->out.len == 0) {
+		(void)event_del(c->timer);
+		return;
+	}
 	us = (c->phase == CONN_READY ? m->command_ms : m->connect_ms) * 1000;
 	if (c->deadline_us != 0 && c->deadline_us < now + us)
 		us = c->deadline_us > now ? c->deadline_us - now : 0;
@@ -170,6 +177,15 @@ conn_cut(struct conn *c)
 	return (c->conf->safe);
 }
 
+/* gone - the peer has closed a session's connection: what it said before that,
+ * maybe a verdict, is read first, and then its end */
+static bool
+gone(const struct conn *c)
+{
+	return (c->link != NULL && c->phase == CONN_READY &&
+	    (errno == EPIPE || errno == ECONNRESET));
+}
+
 /* conn_flush - write what is queued; what is left waits for the socket, or for
  * an answer */
 int
@@ -187,9 +203,9 @@ conn_flush(struct conn *c)
 			continue;
 		if (n == -1 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return (event_add(c->ev_write, NULL));
-		if (n == -1)
+		if (n == -1 && !gone(c))
 			return (-1);
-		c->out_off += (size_t)n;
+		c->out_off = n == -1 ? end : c->out_off + (size_t)n;
 	}
 	if (c->out_off == c->out.len)
 		c->out.len = c->out_off = c->out_let = c->out_noted = 0;

@@ -151,6 +151,8 @@ content_pump(struct link *l)
 		n = v->body_len - l->body_off;
 		if (n > MILTER_CHUNK)
 			n = MILTER_CHUNK;
+		else if (n < MILTER_CHUNK && l->chain->streaming)
+			break; /* chunks are as they would be later */
 		if (milter_put(
 		        &k->out, MILTER_BODY, v->body + l->body_off, n) == -1)
 			return (-1);
@@ -161,6 +163,18 @@ content_pump(struct link *l)
 			record_stage(l, MILTER_BODY, '-', 0, NULL);
 		else if (link_expect(l, MILTER_BODY, 1) == -1)
 			return (-1);
+	}
+	if (!run_may_end(l)) {
+		l->held = true;
+		if (conn_flush(k) == -1)
+			return (-1);
+		conn_arm(k);
+		return (0);
+	}
+	if (l->held) { /* its time begins now */
+		l->held = false;
+		l->by_us = 0;
+		link_set_time(l);
 	}
 	l->pumping = false;
 	if (put_simple(l, MILTER_EOM, 0, 0) == -1)

@@ -27,4 +27,5 @@ noinst_LTLIBRARIES += %D%/libmilterc.la
 	%D%/run.c \
 	%D%/stage.c \
 	%D%/stats.c %D%/stats.h \
+	%D%/stream.c \
 	%D%/tls.c

@@ -218,21 +218,25 @@ replay(struct link *l, bool fault, const char *why)
 	return (true); /* or it has failed as a whole by now */
 }
 
-/* content_behind - have milters behind it been given the content already?  Then
- * it was one that changes nothing. */
+/* too_late - have milters behind it been given the content, or its end?  Then
+ * the one that it was could change no content, or nothing. */
 static bool
-content_behind(const struct link *l)
+too_late(const struct link *l)
 {
 	const struct chain *c = l->chain;
+	bool change = link_may_change(l), edit = link_may_edit(l);
 	size_t i = 0;
 
 	if (c->q != Q_MESSAGE)
 		return (false);
 	while (i < c->n_links && c->links[i]->index != l->index)
 		i++;
-	while (++i < c->n_links)
-		if (c->links[i]->asked)
+	while (++i < c->n_links) {
+		const struct link *behind = c->links[i];
+
+		if (behind->asked && (change || (edit && !behind->pumping)))
 			return (true);
+	}
 	return (false);
 }
 
@@ -241,7 +245,7 @@ replay_possible(const struct link *l)
 {
 	size_t i;
 
-	if (content_behind(l) && link_may_edit(l))
+	if (too_late(l))
 		return (false);
 	if ((l->conn->opts.protocol & (MILTER_NO_RCPT | MILTER_NR_RCPT)) == 0)
 		return (true);

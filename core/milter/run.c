@@ -17,6 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ANY_EDIT                                                               \
+	((uint32_t)MILTER_MAY_ALL &                                            \
+	    ~(uint32_t)(MILTER_MAY_QUARANTINE | MILTER_MAY_SET_MACROS))
+/* what milters behind see; of the envelope they have seen what it was */
+#define CONTENT_EDIT                                                           \
+	((uint32_t)(MILTER_MAY_ADD_HEADERS | MILTER_MAY_CHANGE_HEADERS |       \
+	    MILTER_MAY_CHANGE_BODY))
+
 static bool
 alive(const struct group *g)
 {
@@ -57,43 +65,54 @@ idle(const struct link *l)
 	    (l->done && !l->asked));
 }
 
-bool
-link_may_edit(const struct link *l)
+/* may - one of those changes? */
+static bool
+may(const struct link *l, uint32_t edits)
 {
-	const uint32_t edits = MILTER_MAY_ALL &
-	    ~(uint32_t)(MILTER_MAY_QUARANTINE | MILTER_MAY_SET_MACROS);
-
 	if (idle(l))
 		return (false);
 	return (!conn_ready(l) ||
 	    (l->conn->opts.actions & l->conf->may & edits) != 0);
 }
 
-/* may_edit - could any of the milter's sessions?  One may have failed while
+bool
+link_may_edit(const struct link *l)
+{
+	return (may(l, ANY_EDIT));
+}
+
+bool
+link_may_change(const struct link *l)
+{
+	return (may(l, CONTENT_EDIT));
+}
+
+/* may_any - could any of the milter's sessions?  One may have failed while
  * another goes on. */
 static bool
-may_edit(const struct chain *c, size_t index)
+may_any(const struct chain *c, size_t index, uint32_t edits)
 {
 	const struct link *l;
 
-	if (link_may_edit(&c->all[index]))
+	if (may(&c->all[index], edits))
 		return (true);
 	for (l = c->extras; l != NULL; l = l->next)
-		if (l->index == index && link_may_edit(l))
+		if (l->index == index && may(l, edits))
 			return (true);
 	return (false);
 }
 
-/* unsettled - groups whose version may change before milter i's turn */
+/* unsettled - groups for which one of those changes may still be made before
+ * milter i's turn */
 static uint32_t
-unsettled(const struct chain *c, size_t i)
+unsettled(const struct chain *c, size_t i, uint32_t edits)
 {
 	uint32_t bits = 0;
 	size_t k, index;
 
 	for (k = c->at; k < i; k++) {
 		index = c->links[k]->index;
-		if (may_edit(c, index))
+		if (may_any(c, index, edits))
 			bits |= enforced(c, index, holders(c, index));
 	}
 	index = c->links[i]->index;
@@ -263,8 +282,8 @@ early(const struct chain *c, size_t i)
 	struct view *v;
 
 	return (!c->settings->policies[c->policy].serial &&
-	    (todo & unsettled(c, i)) == 0 && late(c, l, todo) == 0 &&
-	    same_version(c, todo, &v) == todo);
+	    (todo & unsettled(c, i, CONTENT_EDIT)) == 0 &&
+	    late(c, l, todo) == 0 && same_version(c, todo, &v) == todo);
 }
 
 /* start_all - whoever's turn it is, and who need not wait for it */
@@ -273,9 +292,28 @@ start_all(struct chain *c)
 {
 	size_t i;
 
-	for (i = c->at; i < c->n_links; i++)
-		if (!c->links[i]->started && (i == c->at || early(c, i)))
+	for (i = c->at; i < c->n_links; i++) {
+		struct link *l = c->links[i];
+
+		if (!l->started && !l->stopped && (i == c->at || early(c, i)))
 			start(c, i);
+		else if (l->pumping && i > c->at)
+			(void)run_ask(l); /* its end may be told now */
+	}
+}
+
+bool
+run_may_end(const struct link *l)
+{
+	const struct chain *c = l->chain;
+	size_t i = c->at;
+
+	if (c->streaming)
+		return (false);
+	while (i < c->n_links && c->links[i]->index != l->index)
+		i++;
+	return (i >= c->n_links || i == c->at ||
+	    (l->groups & unsettled(c, i, ANY_EDIT)) == 0);
 }
 
 /* run_ask - go on with a session; 1 while it waits.  One without groups has
@@ -283,7 +321,7 @@ start_all(struct chain *c)
 int
 run_ask(struct link *l)
 {
-	return (l->started && l->view != NULL ? link_ask(l) : 0);
+	return (l->started && !l->stopped && l->view != NULL ? link_ask(l) : 0);
 }
 
 static bool
@@ -298,13 +336,19 @@ busy(struct chain *c, size_t i)
 	return (waits);
 }
 
+enum fail_action
+group_failure(const struct group *g, const struct link *l)
+{
+	const struct policy_step *step = group_step(g, l);
+
+	return (step != NULL ? step->on_failure : l->conf->on_failure);
+}
+
 /* failed - what the failure of a milter means for one of its groups */
 static void
 failed(struct link *l, struct group *g)
 {
-	const struct policy_step *step = group_step(g, l);
-	enum fail_action action =
-	    step != NULL ? step->on_failure : l->conf->on_failure;
+	enum fail_action action = group_failure(g, l);
 	struct outcome o = { failure_outcome(action), NULL };
 	char text[400];
 

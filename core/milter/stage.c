@@ -92,7 +92,7 @@ link_forget(struct link *l)
 	size_t i;
 
 	l->asked = l->sent_mail = l->sent_data = l->sent_body = false;
-	l->skip_rcpt = l->skip_body = false;
+	l->skip_rcpt = l->skip_body = l->held = false;
 	l->rcpts = l->dropped = 0;
 	l->body_off = l->replay_at = 0;
 	l->retell = l->extra;
@@ -124,7 +124,7 @@ link_reset_message(struct link *l)
 		l->endpoint = l->conn->endpoint;
 	if (l->heard_cap > 0)
 		memset(l->heard, 0, l->heard_cap * sizeof(*l->heard));
-	l->started = l->counts = l->unheard = false;
+	l->started = l->stopped = l->counts = l->unheard = false;
 	l->groups = 0;
 	outcome_clear(&l->verdict);
 }
@@ -136,6 +136,8 @@ link_abort(struct link *l)
 {
 	if (l->conn != NULL && l->conn->phase != CONN_READY)
 		return; /* on its way for the next message */
+	if (l->pumping && l->n_expect == 0 && l->conn->out.len == 0)
+		l->pumping = false; /* amid the body, and in step */
 	if (link_waits(l))
 		conn_put(l);
 	else if (l->conn != NULL && l->open &&
@@ -362,8 +364,18 @@ set_time(struct link *l)
 {
 	uint64_t by_us = now_us() + l->conf->message_ms * 1000;
 
-	if (l->by_us == 0)
+	if (l->by_us == 0 && !l->chain->streaming)
 		l->by_us = by_us < l->chain->by_us ? by_us : l->chain->by_us;
+}
+
+void
+link_set_time(struct link *l)
+{
+	if (!l->asked || !conn_ready(l) || !link_waits(l))
+		return;
+	set_time(l);
+	l->conn->deadline_us = l->by_us;
+	conn_arm(l->conn);
 }
 
 /* unlike - the endpoint would not answer as the first one did, or did not: that

@@ -201,6 +201,7 @@ go_on(struct session *s)
 			on_big_file(s, NULL);
 		return;
 	}
+	stream_step(s);
 	if (s->mode == IN_DATA && t->data.ended)
 		end_of_data(s);
 	else if (s->mode == IN_CHUNK && s->chunk_left == 0)

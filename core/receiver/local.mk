@@ -14,6 +14,7 @@ noinst_LTLIBRARIES += %D%/libreceiver.la
 	%D%/session.c \
 	%D%/split.c \
 	%D%/store.c \
+	%D%/stream.c \
 	%D%/submit.c \
 	%D%/tables.c \
 	%D%/transaction.c

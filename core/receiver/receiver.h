@@ -66,6 +66,7 @@ struct store {
 	struct buf mem;
 	int fd;        /* -1, or the file */
 	bool big;      /* it is the queue's */
+	bool dropped;  /* nobody needs it */
 	bool want_big; /* the body outgrew inline-size */
 	bool failed;
 	uint64_t front; /* bytes before the body; a multiple of the page */
@@ -103,11 +104,21 @@ struct outgoing {
 	uint64_t offset, length;
 };
 
+/* The body as far as it is there, for milters that are told meanwhile. */
+struct stream {
+	bool on;
+	uint64_t next; /* bytes of body before they are told (again) */
+	int fd;        /* of the store, that is mapped */
+	void *map;
+	size_t map_len;
+};
+
 struct transaction {
 	struct envelope env;
 	struct message msg;
 	struct data data;
 	struct store store;
+	struct stream stream;
 	size_t env_bytes; /* rough size of the envelope packed */
 	bool mailed;      /* MAIL was accepted */
 	bool collecting;  /* DATA or the first BDAT was accepted */
@@ -307,6 +318,10 @@ void data_command(struct session *);
 void bdat_command(struct session *);
 bool content_step(struct session *);
 
+/* stream.c: milters are told a large message while it arrives */
+void stream_step(struct session *);
+void stream_fini(struct stream *);
+
 /* store.c */
 void store_init(struct store *, struct receiver *, const struct limits *);
 void store_fini(struct store *);
@@ -316,6 +331,8 @@ int store_move(struct store *, int big_fd)
 /* store_take - give the body to the message */
 int store_take(struct store *, struct message *)
     __attribute__((__warn_unused_result__));
+/* store_drop - keep nothing but the length: nobody will look at the body */
+void store_drop(struct store *);
 /* store_write - write all; -1 with errno */
 int store_write(int fd, const char *, size_t, uint64_t at)
     __attribute__((__warn_unused_result__));
@@ -328,6 +345,8 @@ void recordings_file(struct child *, uint64_t ref, int fd);
 
 /* submit.c: end of data to the last reply */
 void submit_message(struct session *);
+/* submit_fields - the header into fields, with ours on top */
+int submit_fields(struct session *) __attribute__((__warn_unused_result__));
 /* submit_pack - a frame for the queue; -1 when it does not fit */
 int submit_pack(struct session *, const struct outgoing *, struct buf *)
     __attribute__((__warn_unused_result__));

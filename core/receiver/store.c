@@ -100,6 +100,10 @@ store_add(void *arg, const char *p, size_t n)
 
 	if (st->failed)
 		return (-1);
+	if (st->dropped) {
+		st->len += n; /* {msg_size} */
+		return (0);
+	}
 	if (st->fd == -1 && st->len + n <= INLINE_MAX) {
 		if (buf_add(&st->mem, p, n) == -1)
 			st->failed = true;
@@ -139,6 +143,14 @@ store_move(struct store *st, int big_fd)
 	return (0);
 }
 
+void
+store_drop(struct store *st)
+{
+	store_fini(st);
+	st->dropped = true;
+	st->want_big = false;
+}
+
 int
 store_take(struct store *st, struct message *m)
 {
@@ -148,7 +160,7 @@ store_take(struct store *st, struct message *m)
 		m->mem.cap = st->mem.cap;
 		(void)buf_take(&st->mem, NULL);
 		m->body = m->mem.data != NULL ? m->mem.data : "";
-		m->body_len = m->mem.len;
+		m->body_len = st->dropped ? st->len : m->mem.len;
 		return (0);
 	}
 	m->map = mmap(

@@ -389,6 +389,19 @@ add_received(struct session *s)
 	return (rc);
 }
 
+int
+submit_fields(struct session *s)
+{
+	struct transaction *t = s->tx;
+
+	t->env.hops = (uint16_t)t->data.hops;
+	return (header_split(t->data.header.data, t->data.header.len, &t->msg) ==
+	                -1 ||
+	            add_received(s) == -1
+	        ? -1
+	        : 0);
+}
+
 /* keep_groups - of each recipient in order: a milter may change the list */
 static int
 keep_groups(struct transaction *t)
@@ -413,7 +426,6 @@ submit_message(struct session *s)
 		tx_fail(s, "rejected", "554 5.4.6 Too many hops", "");
 		return;
 	}
-	t->env.hops = (uint16_t)t->data.hops;
 	if (t->prdr && keep_groups(t) == -1) {
 		tx_fail(s, "tempfailed", "451 4.3.0 Out of memory", "");
 		return;
@@ -422,9 +434,8 @@ submit_message(struct session *s)
 		discarded(s, t->discard_by != NULL ? t->discard_by : "");
 		return;
 	}
-	if (header_split(t->data.header.data, t->data.header.len, &t->msg) ==
-	        -1 ||
-	    store_take(&t->store, &t->msg) == -1 || add_received(s) == -1) {
+	if ((!t->stream.on && submit_fields(s) == -1) ||
+	    store_take(&t->store, &t->msg) == -1) {
 		tx_fail(s, "tempfailed", "451 4.3.0 Out of memory", "");
 		return;
 	}

@@ -50,6 +50,7 @@ tx_new(struct session *s)
 	}
 	message_init(&t->msg);
 	store_init(&t->store, s->r, &s->settings->limits);
+	t->stream.next = s->settings->limits.stream_size;
 	t->header.max = SIZE_MAX / 8;
 	t->discard = s->discard;
 	s->tx = t;
@@ -71,6 +72,7 @@ tx_free(struct session *s)
 	env_fini(&t->env);
 	message_fini(&t->msg);
 	data_fini(&t->data);
+	stream_fini(&t->stream);
 	store_fini(&t->store);
 	route_fini(&t->route);
 	buf_fini(&t->header);

@@ -7,37 +7,9 @@
  * verdict.
  */
 
-#include "tests/unit/chain_lib.h"
-
-#include "milter-sdk/base/milter.h"
+#include "tests/unit/chain_script.h"
 
 static const char *const ways[] = { "pipeline = safe", "pipeline = full" };
-
-static const char *
-text(const struct buf *b)
-{
-	return (b->data != NULL ? b->data : "");
-}
-
-/* pass - a transaction, as far as it goes */
-static enum chain_verdict
-pass(const char *id)
-{
-	enum chain_verdict v = ask_mail(id);
-
-	if (v == CHAIN_CONTINUE)
-		v = ask_rcpt("r1@y.test");
-	if (v == CHAIN_CONTINUE)
-		v = ask_data();
-	return (v == CHAIN_CONTINUE ? ask_message() : v);
-}
-
-static void
-greet(void)
-{
-	ask_connect();
-	ask_helo();
-}
 
 static void
 one_command_at_a_time(void)
@@ -148,25 +120,6 @@ an_answer_to_what_was_not_sent_is_a_lie(void)
 	fakes_fini();
 }
 
-/* big - a body of n bytes in lines, and header fields */
-static void
-big(size_t n, unsigned fields)
-{
-	static char line[80];
-	size_t i;
-
-	memset(line, 'x', 78);
-	memcpy(line + 78, "\r\n", 2);
-	msg.mem.len = 0;
-	msg.mem.max = 64 << 20;
-	for (i = 0; i < n; i += 80)
-		T_OK(buf_add(&msg.mem, line, 80) == 0);
-	msg.body = msg.mem.data;
-	msg.body_len = msg.mem.len;
-	while (fields-- > 0)
-		field("X-Many", " value");
-}
-
 /* The filter writes each answer before it reads on, with hardly any room for
  * answers, while more than the sockets hold is on its way to it. */
 static void
@@ -209,108 +162,6 @@ no_chunk_after_a_skip(void)
 	}
 }
 
-static unsigned seed = 1;
-
-static unsigned
-rnd(unsigned n)
-{
-	seed = seed * 1103515245 + 12345;
-	return ((seed >> 16) % n);
-}
-
-/* script - some answers, often "continue" */
-static void
-script(struct fake *f)
-{
-	static const char cmds[] = "CHMRTLNBE", codes[] = "arrttdycc";
-	static const char reply[] = "450-4.7.0 a\r\n450 4.7.0 b";
-	const char *const s[] = { reply };
-	unsigned n = rnd(3);
-
-	f->protocol = rnd(3) == 0 ? MILTER_NR_HEADER | MILTER_NR_BODY : 0;
-	if (rnd(3) == 0)
-		f->protocol |= MILTER_NO_HELO | MILTER_NO_DATA | MILTER_NO_EOH;
-	while (n-- > 0) {
-		char code = codes[rnd(sizeof(codes) - 1)];
-		char cmd = cmds[rnd(sizeof(cmds) - 1)];
-		struct buf *b;
-
-		if (!fake_due(f, cmd))
-			continue;
-		b = &fake_says(f, cmd, 0, FAKE_SEND)->bytes;
-		if (cmd == 'E') {
-			const char *const h[] = { "X-By", "filter" };
-
-			fake_check(milter_put_strings(b, 'h', h, 2));
-			fake_check(milter_put_indexed(b, 'm', 2, "X-A", "z"));
-			if (rnd(2) == 0)
-				fake_check(milter_put(b, 'b', "new\r\n", 5));
-		}
-		if (code == 'y')
-			fake_check(milter_put_strings(b, 'y', s, 1));
-		else
-			fake_check(milter_put(b, code, NULL, 0));
-	}
-}
-
-/* times_out - "ms":1.234 as "ms":0, so that records can be compared */
-static void
-times_out(char *s)
-{
-	char *w = s;
-
-	while (*s != '\0') {
-		if (strncmp(s, "\"ms\":", 5) == 0) {
-			memcpy(w, s, 5);
-			w += 5;
-			s += 5;
-			s += strspn(s, "0123456789.");
-			continue;
-		}
-		*w++ = *s++;
-	}
-	*w = '\0';
-}
-
-/* greeting_out - a new connection is told CONNECT and HELO again */
-static void
-greeting_out(char *s)
-{
-	static const char *const stages[] = { "{\"stage\":\"connect\"",
-		"{\"stage\":\"helo\"" };
-	char *p, *end;
-	size_t i;
-
-	for (i = 0; i < 2; i++)
-		while ((p = strstr(s, stages[i])) != NULL) {
-			end = strchr(p, '}') + 1;
-			if (*end == ',')
-				end++;
-			memmove(p, end, strlen(end) + 1);
-		}
-}
-
-static void
-write_down(struct buf *out)
-{
-	struct buf rec = BUF_INIT(1 << 20);
-	size_t i;
-
-	T_OK(chain_record(chain, &rec) == 0);
-	times_out(rec.data);
-	greeting_out(rec.data);
-	/* How far those behind the one that decided came is not settled. */
-	if (strcmp(got.milter, "a") == 0)
-		*strstr(rec.data, "{\"name\":\"b\"") = '\0';
-	T_OK(buf_addf(out, "%d %s %s %d %s\n", (int)got.verdict, got.reply,
-	         got.milter, got.quarantine, rec.data) == 0);
-	for (i = 0; i < msg.n_fields; i++)
-		T_OK(buf_addf(out, "%s:%s\n", msg.fields[i].name,
-		         msg.fields[i].value) == 0);
-	T_OK(buf_add(out, msg.body, msg.body_len) == 0);
-	buf_fini(&rec);
-}
-
 /* session - two messages through scripted filters; all that came of it */
 static void
 session(unsigned from, const char *way, struct buf *out)
@@ -340,22 +191,13 @@ static void
 both_ways_come_to_the_same(void)
 {
 	struct buf one = BUF_INIT(8 << 20), other = BUF_INIT(8 << 20);
-	char path[100];
 	unsigned i, different = 0;
-	char *p;
 
 	for (i = 1; i <= 1000; i++) {
 		one.len = other.len = 0;
 		session(i * 7919, ways[0], &one);
 		session(i * 7919, ways[1], &other);
-		/* sockets lie in a folder of their own each time */
-		snprintf(path, sizeof(path), "chain_test.");
-		for (p = one.data; (p = strstr(p, path)) != NULL; p += 11)
-			memset(p + 11, 'x', 6);
-		for (p = other.data; (p = strstr(p, path)) != NULL; p += 11)
-			memset(p + 11, 'x', 6);
-		if (one.len == other.len &&
-		    memcmp(one.data, other.data, one.len) == 0)
+		if (same(&one, &other))
 			continue;
 		if (different++ == 0)
 			printf("# %u, %s %s\n# %s %s\n", i, ways[0], one.data,

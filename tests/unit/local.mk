@@ -1,7 +1,7 @@
 # A unit test is one program NAME_test.c that prints TAP (tests/lib/t.h).
 unit_tests = %D%/buf_test %D%/frame_test
 unit_tests += %D%/cidr_test %D%/conf_test %D%/crc32c_test
-unit_tests += %D%/chain_test %D%/chain_edits_test %D%/chain_rules_test %D%/chain_policy_test %D%/chain_pipeline_test %D%/chain_libmilter_test %D%/milter_test
+unit_tests += %D%/chain_test %D%/chain_edits_test %D%/chain_rules_test %D%/chain_policy_test %D%/chain_pipeline_test %D%/chain_stream_test %D%/chain_libmilter_test %D%/milter_test
 unit_tests += %D%/breaker_test %D%/chain_group_test
 unit_tests += %D%/json_test
 unit_tests += %D%/balance_test %D%/queue_test %D%/records_test %D%/report_test %D%/schedule_test
@@ -67,6 +67,8 @@ EXTRA_DIST += %D%/chain_lib.h %D%/fake_milter.h
 %C%_chain_edits_test_LDADD = $(%C%_chain_test_LDADD)
 %C%_chain_pipeline_test_CPPFLAGS = $(%C%_chain_test_CPPFLAGS)
 %C%_chain_pipeline_test_LDADD = $(%C%_chain_test_LDADD)
+%C%_chain_stream_test_CPPFLAGS = $(%C%_chain_test_CPPFLAGS)
+%C%_chain_stream_test_LDADD = $(%C%_chain_test_LDADD)
 %C%_chain_test_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
 %C%_chain_test_LDADD = core/milter/libmilterc.la core/conf/libconf.la \
 	core/smtp/libsmtp.la milter-sdk/base/libbase.la $(EVENT_LIBS) -lpthread

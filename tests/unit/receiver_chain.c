@@ -291,3 +291,25 @@ chain_summary(const struct chain *c)
 	(void)c;
 	return ("access=accept");
 }
+
+bool
+chain_stream(struct chain *c, struct message *m, struct envelope *env)
+{
+	(void)c;
+	(void)m;
+	(void)env;
+	return (false);
+}
+
+void
+chain_stream_more(struct chain *c)
+{
+	(void)c;
+}
+
+bool
+chain_stream_over(struct chain *c)
+{
+	(void)c;
+	return (false);
+}
