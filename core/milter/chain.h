@@ -48,7 +48,8 @@ struct chain_facts {
 	unsigned client_port;
 	unsigned client_connections; /* at the moment, from that address */
 	const char *helo;
-	const char *proto; /* r: SMTP or ESMTP */
+	const char *proto;   /* r: SMTP or ESMTP */
+	const char *version; /* Z */
 	const char *tls_version, *cipher, *cipher_bits, *cert_subject,
 	    *cert_issuer, *verify;
 	const char *auth_type, *auth_authen, *auth_author, *auth_ssf;
@@ -126,8 +127,8 @@ void engine_on_fail_open(struct engine *,
  * session ends; what fn wants to keep it takes with buf_take().  Without it
  * nothing is recorded. */
 void engine_on_recording(struct engine *,
-    void (*fn)(void *arg, const char *milter, const char *listener,
-        struct buf *tape),
+    void (*fn)(
+        void *arg, const char *milter, const char *listener, struct buf *tape),
     void *arg);
 
 /* chain_new - for the policy of the listener; NULL with ENOMEM */

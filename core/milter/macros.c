@@ -11,8 +11,6 @@
  * had a set before.
  */
 
-#include "config.h"
-
 #include "core/milter/chain_int.h"
 
 #include <ctype.h>
@@ -85,6 +83,7 @@ static const struct {
 	FACT("client_resolve", client_resolve),
 	FACT("s", helo),
 	FACT("r", proto),
+	FACT("Z", version),
 	FACT("tls_version", tls_version),
 	FACT("cipher", cipher),
 	FACT("cipher_bits", cipher_bits),
@@ -323,8 +322,6 @@ value(const struct link *l, const char *name, char *room, size_t n)
 		return (defined(c->id));
 	if (strcmp(name, "v") == 0)
 		return ("Milldam");
-	if (strcmp(name, "Z") == 0)
-		return (PACKAGE_VERSION);
 	if (strcmp(name, "b") == 0) /* as in a Date field */
 		return (date(room, n));
 	if (strcmp(name, "daemon_port") == 0)

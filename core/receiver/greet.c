@@ -8,6 +8,8 @@
  * product or version.
  */
 
+#include "config.h"
+
 #include "core/receiver/receiver.h"
 
 #include "milter-sdk/base/pack.h"
@@ -56,6 +58,7 @@ set_facts(struct session *s, const struct sockaddr_storage *peer)
 	f->client_port = numeric(peer, s->client_addr);
 	f->daemon_port = numeric(&local, s->local_addr);
 	f->hostname = s->settings->hostname;
+	f->version = PACKAGE_VERSION;
 	f->listener = s->listener->name;
 	f->daemon_addr = s->local_addr;
 	f->client_addr = s->client_addr;

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: ISC */
 
-#include "config.h"
-
 #include "core/conf/endpoint.h"
 #include "tests/unit/chain_lib.h"
 
@@ -122,6 +120,7 @@ the_settings_add_macros_to_either_list(void)
 	fa.lists[MILTER_AT_RCPT] = "{rcpt_addr}";
 	setup("macros = { \"mail=s r\", \"rcpt=r nothing\", \"eom=Z\" }", NULL);
 	facts.proto = "ESMTP";
+	facts.version = "1.2";
 	ask_helo();
 	ask_mail("Q1");
 	ask_rcpt("r1@y.test");
@@ -131,7 +130,7 @@ the_settings_add_macros_to_either_list(void)
 	T_OK(strstr(text(&fa.macros),
 	         "{mail_addr}=s@x.test,s=c.test,r=ESMTP)"
 	         "R({rcpt_addr}=r1@y.test,r=ESMTP)T(i=Q1)") != NULL);
-	T_OK(strstr(text(&fa.macros), "E(Z=" PACKAGE_VERSION ")") != NULL);
+	T_OK(strstr(text(&fa.macros), "E(Z=1.2)") != NULL);
 	fakes_fini();
 }
 
