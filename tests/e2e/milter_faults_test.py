@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: ISC
+# slow
 """milter_faults - one milter for each thing that can be wrong with one
 
 The cases are data: tests/fault/milter_cases.py.  One gateway serves them all
@@ -6,8 +7,8 @@ side by side, each with a listener and a milter of its own.  Of each is asked:
 what the client hears and how long that takes, what arrives at the next hop, is
 held or dropped, what is logged, counted and recorded; that every connection to
 the milter ends; that a second session with the same milter, begun before and
-ended after, has its message changed as it should; that sessions without that
-milter go on.  At the end no process has ended and, after all cases were
+ended after, and a third that begins then, have their messages changed as they
+should; that sessions without that milter go on.  At the end no process has ended and, after all cases were
 repeated, the receiver holds as many descriptors and as much memory as before.
 
 Arguments: names of cases, to run only these.
@@ -15,6 +16,7 @@ Arguments: names of cases, to run only these.
 import os
 import re
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -32,7 +34,8 @@ tap = Tap()
 AT_ONCE = 24
 ROUNDS = 12      # of the cases that wait for no limit, for leaks
 SLACK = 8        # seconds that a loaded machine may add to a limit
-BODY_MAX = 8 << 20
+BODY_MAX = 32 << 20
+GROWTH = 24 << 10  # KiB that the allocator may keep of 24 sessions at once
 SANITIZED = "MILLDAM_SANITIZE" in os.environ
 GOOD = packet(b"h", b"X-Good\0yes\0") + CONT
 
@@ -86,7 +89,8 @@ class Session:
         self.lines = len(log.of(self.run.name))
         self.client = Client(gate, host=run_host(self.run),
                              port=gate_port)
-        self.client.sock.settimeout(40)
+        self.run.clients.append(self.client)
+        self.client.sock.settimeout(self.run.limit)
         return self.client.greeting
 
     def ehlo(self):
@@ -135,6 +139,7 @@ class Session:
             c.close()
             return self.connect()
         if word == "end":
+            c.sock.settimeout(SLACK)
             return "" if c.file.read(1) == b"" else "still open"
         if word == "log":
             return "" if wait_for(lambda: self.run.logged(rest, self.lines),
@@ -193,6 +198,9 @@ class Run:
         self.sessions = []
         self.twins = []
         self.milters = []
+        self.clients = []
+        # what one reply may take: connect and message, and one more answer
+        self.limit = (12 if case.short else 30) + SLACK
         self.dead = None
 
     def make(self, folder):
@@ -203,25 +211,36 @@ class Run:
             endpoint = f"unix:{path}"
             if path is None:
                 self.dead = socket.socket()
-                self.dead.bind(("127.0.0.1", 0))
-                endpoint = f"inet:{self.dead.getsockname()[1]}@127.0.0.1"
+                self.dead.bind((run_host(self, 10), 0))
+                endpoint = "inet:{1}@{0}".format(*self.dead.getsockname())
         else:
-            self.milters.append(BadMilter(case.at, path))
+            self.milters.append(BadMilter(case.at, path,
+                                          run_host(self, 10)))
             endpoint = self.milters[0].endpoint()
         if path is not None and case.at is not None:
             os.chmod(path, 0o777)
+        self.asked = list(self.milters)  # those in the chain
+        endpoints = f'"{endpoint}"'
+        if case.also is not None:
+            self.other = BadMilter(case.also, host=run_host(self, 10))
+            endpoints += f' "{self.other.endpoint()}" '
+            self.milters.append(self.other)
         chain = [self.name]
-        text = (f'milter "{self.name}" {{ endpoints = {{ "{endpoint}" }} '
-                f'{SHORT if case.short else LONG} {case.conf} }}\n')
+        text = (f'milter "{self.name}" {{ endpoints = {{ {endpoints} }} '
+                f'{SHORT if case.short else LONG} '
+                f'{case.conf.replace("DIR", folder)} }}\n')
         if case.second is not None:
             chain.append(f"{self.name}-2")
-            self.milters.append(BadMilter(case.second))
+            self.milters.append(BadMilter(case.second,
+                                          host=run_host(self, 10)))
+            self.asked.append(self.milters[-1])
             text += (f'milter "{chain[1]}" {{ endpoints = '
-                     f'{{ "{self.milters[1].endpoint()}" }} {LONG} }}\n')
+                     f'{{ "{self.milters[-1].endpoint()}" }} {LONG} }}\n')
         names = " ".join(f'"{n}"' for n in chain)
         author = self.name if case.authoriser else "access"
         return (f'{text}policy "{self.name}" {{ authorise = "{author}" '
-                f'chain = {{ {names} }} }}\n'
+                f'chain = {{ {names} }} '
+                f'{case.rules.replace("NAME", self.name)} }}\n'
                 f'listener "{self.name}" {{ policy = "{self.name}" '
                 f'address = {{ "{run_host(self)}:{gate_port}" }} }}\n')
 
@@ -234,7 +253,7 @@ class Run:
         case = self.case
         twin = Session(self, "twin")
         if case.twin:
-            for m in self.milters:
+            for m in self.asked:
                 m.next_is_twin()
             Session.expect("twin", "220", twin.connect())
             Session.expect("twin M", "250", twin.mail())
@@ -250,18 +269,35 @@ class Run:
             Session.expect("twin .", "250", twin.dot())
             twin.client.close()
             self.twins += twin.sent
-        limit = (9 if case.short else 10) + SLACK
+        if case.twin and "library" not in case.conf:
+            self.later()
         longest = max(s.longest for s in now)
-        want(longest < limit, "took", longest)
+        want(longest < self.limit, "took", longest)
         if "library" not in case.conf:
             for m in self.milters:
                 want(m.all_closed(20), "a connection stays open")
+
+    def later(self):
+        """A session that begins when the others are over."""
+        late = Session(self, "late")
+        for m in self.asked:
+            m.next_is_twin()
+        Session.expect("late", "220", late.connect())
+        for word, code in (("M", "250"), ("R", "250"), ("D", "354"),
+                           (".", "250")):
+            Session.expect(f"late {word}", code, late.word(word, ""))
+        late.client.close()
+        self.twins += late.sent
 
     def go(self):
         try:
             self.once()
         except (Wrong, OSError) as e:
             self.wrong = self.wrong or (self.round, *e.args)
+        finally:
+            for s in self.clients:
+                s.close()
+            self.clients.clear()
         self.round += 1
 
     def seen(self):
@@ -269,9 +305,15 @@ class Run:
 
     def check(self):
         """What is true after the first round."""
+        if self.wrong is None:
+            try:
+                self.check_all()
+            except (Wrong, OSError) as e:
+                self.wrong = e.args
+        want(not self.wrong, *(self.wrong or ()))
+
+    def check_all(self):
         case = self.case
-        if self.wrong:
-            raise Wrong(*self.wrong)
         if self.milters and self.milters[0].conns:
             got = self.seen()
             want(set(case.seen.split()) <= got, "not seen", got)
@@ -281,6 +323,9 @@ class Run:
         if case.conns is not None:
             want(self.milters[0].conns == case.conns, "connections",
                  self.milters[0].conns)
+        if case.others is not None:
+            want(self.other.conns == case.others, "connections to the other",
+                 self.other.conns)
         self.check_log()
         self.check_counts()
         self.check_sink()
@@ -290,9 +335,9 @@ class Run:
         """Log lines about its failures: (id, text)."""
         found = []
         for line in log.of(self.name):
-            m = re.search(rf"(\S+): milter={self.name}: (?!dropped|authorised|fail-open)"
-                          rf"(.*)", line)
-            if m:
+            m = re.search(rf" (\w+): milter={self.name}: "
+                          rf"(?!dropped|authorised)(.*)", line)
+            if m and "; next endpoint=" not in line:
                 found.append(m.groups())
         return found
 
@@ -302,7 +347,7 @@ class Run:
         if case.log is None:
             want(not lines, "in the log", lines)
         else:
-            want(wait_for(lambda: self.logged(case.log), 10), "not in the log",
+            want(wait_for(lambda: self.logged(case.log), 2), "not in the log",
                  log.of(self.name))
         if case.failures is not None:
             want(len(self.failure_lines()) == case.failures, "failures",
@@ -325,7 +370,7 @@ class Run:
                      "accepted", mark)
         for mark, sender, content in self.twins:
             fields = b"X-Twin: here\r\n" * (
-                0 if "shadow" in case.conf else len(self.milters))
+                0 if "shadow" in case.conf else len(self.asked))
             expected = content.replace(b"\r\n\r\n",
                                        b"\r\n" + fields + b"\r\n", 1)
             want(mark in arrived, "the twin's message is lost")
@@ -339,13 +384,23 @@ class Run:
         where = case.sink
         if where == "drop":
             want(mark not in arrived and mark not in held, "not dropped")
+        elif where == "groups":
+            want(mark in arrived and mark not in held, "lost", mark)
+            want(sorted(r for m in arrived[mark] for r in m.rcpts) == [
+                "r1@to.test", "r2@to.test"], "recipients")
+            want(all(without_trace(m.content) == content
+                     for m in arrived[mark]), "content")
         elif isinstance(where, str) and where.startswith("held"):
             want(mark in held and mark not in arrived, "not held")
             m = held[mark]
             want(re.match(where[5:], m["reason"]), "reason", m["reason"])
             want(m["hold_by"] == self.name, m)
         else:
-            want(mark in arrived and mark not in held, "lost", mark)
+            want(mark in arrived, "lost", mark)
+            want((mark in held) == (case.held is not None), "held")
+            if case.held is not None:
+                got = [r["address"] for r in held[mark]["recipients"]]
+                want(got == case.held, "held for", got)
             want(len(arrived[mark]) == 1, "twice")
             m = arrived[mark][0]
             expected = where(content) if callable(where) else content
@@ -371,8 +426,9 @@ class Run:
             want(text in why, "record", text, record)
 
 
-def run_host(run):
-    return f"127.9.{run.number // 200}.{run.number % 200 + 1}"
+def run_host(run, net=9):
+    """An address of its own: no port that is free can be taken meanwhile."""
+    return f"127.{net}.{run.number // 200}.{run.number % 200 + 1}"
 
 
 def bystander(chain):
@@ -460,14 +516,20 @@ assert len(set(names)) == len(names), [n for n in names if names.count(n) > 1]
 sink = Sink()
 gate_port = free_port()
 runs = [Run(i, c) for i, c in enumerate(chosen())]
-good = BadMilter({"E": GOOD})
+good = BadMilter({"E": GOOD}, host="127.10.255.1")
 gate = Gateway(sink.port)
+subprocess.run(
+    ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+     "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=ca.test",
+     "-keyout", "/dev/null", "-out", f"{gate.dir}/ca.pem"], check=True,
+    stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 with open(gate.conf, "a") as conf:
-    conf.write(f"limits {{ message-size = {BODY_MAX} sessions-per-client = 999"
-               " }\nmilter \"good\" { endpoints = { \"" + good.endpoint() +
-               '" } }\npolicy "good" { authorise = "access" chain = '
-               '{ "good" } }\nlistener "good" { policy = "good" address = '
-               f'{{ "127.8.0.1:{gate_port}" }} }}\n')
+    conf.write(f"""stop-time = 5s
+limits {{ message-size = {BODY_MAX} sessions-per-client = 999 }}
+milter "good" {{ endpoints = {{ "{good.endpoint()}" }} }}
+policy "good" {{ authorise = "access" chain = {{ "good" }} }}
+listener "good" {{ policy = "good" address = {{ "127.8.0.1:{gate_port}" }} }}
+""")
     conf.writelines(run.make(gate.dir) for run in runs)
 done = threading.Event()
 others = []
@@ -490,16 +552,14 @@ def _():
     assert all(got.startswith("250 ") for _, _, got, _ in others), others
     slowest = max(took for *_, took in others)
     assert slowest < SLACK, slowest
-    expected = {mark for _, mark, _, _ in others} | {
-        mark for run in runs for s in run.sessions for mark, *_ in s.sent
-        if run.case.sink != "drop" and "held" not in str(run.case.sink)}
-    wait_for(lambda: expected <= set(marked(list(sink.messages))), 30, 0.2)
+    # What left the queue is at the sink, or dropped.
     wait_for(lambda: all(m["state"] == "held" for m in gate.ctl_json(
-        "queue", "list")), 10, 0.2)
+        "queue", "list")), 30, 0.2)
     held.update(by_sender())
     stats.update(milter_stats())
     arrived.update(marked(list(sink.messages)))
     for chain, mark, _, _ in others:
+        assert mark in arrived, mark
         fields = b"X-Good: yes\r\n" if chain == "good" else b""
         assert [without_trace(m.content) for m in arrived[mark]] == [
             b"X-Case: %s\r\n%s\r\nx\r\n" % (mark.encode(), fields)], mark
@@ -533,7 +593,7 @@ def _():
         descriptors(), held_open)
     grown = memory() - before
     print(f"# {before} KiB, {grown} more; {held_open} descriptors")
-    assert SANITIZED or grown < 8192, (before, grown)
+    assert SANITIZED or grown < GROWTH, (before, grown)
 
 
 @tap.test("no process ended")

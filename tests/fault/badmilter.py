@@ -7,13 +7,15 @@ only, or "accept" before any.  What: one of the
 actions below or a list of them, bytes being sent as they are; b"" is silence.
 Commands without an entry are answered as they should be.
 
-After next_is_twin() one connection is the twin's: another session with the same
-filter, which is served well, and whose message gets the field X-Twin.
+After next_is_twin() one connection is the twin's: another session with the
+same filter, which is served well, and whose message gets the field X-Twin.
 """
 import socket
 import struct
 import threading
 import time
+
+from server import serve
 
 
 def packet(code, data=b""):
@@ -21,7 +23,8 @@ def packet(code, data=b""):
 
 
 def options(version=6, actions=0x1ff, protocol=0, lists=b""):
-    return packet(b"O", struct.pack(">III", version, actions, protocol) + lists)
+    return packet(b"O", struct.pack(">III", version, actions, protocol) +
+                  lists)
 
 
 def u32(n):
@@ -108,11 +111,11 @@ class Conn(socket.socket):
 
 
 class BadMilter:
-    def __init__(self, script, path=None):
+    def __init__(self, script, path=None, host="127.0.0.1"):
         self.script = script
         family = socket.AF_INET if path is None else socket.AF_UNIX
         self.listener = Conn(family, socket.SOCK_STREAM)
-        self.listener.bind(("127.0.0.1", 0) if path is None else path)
+        self.listener.bind((host, 0) if path is None else path)
         self.listener.listen(0 if "never" in script else 128)
         self.path = path
         self.lock = threading.Condition()
@@ -122,12 +125,12 @@ class BadMilter:
         self.over = threading.Event()
         self.seen = []   # commands, without the twin's; "R2": the second RCPT
         if "never" not in script:
-            threading.Thread(target=self._accept, daemon=True).start()
+            serve(self.listener, self._session)
 
     def endpoint(self):
         if self.path is not None:
             return f"unix:{self.path}"
-        return f"inet:{self.listener.getsockname()[1]}@127.0.0.1"
+        return "inet:{1}@{0}".format(*self.listener.getsockname())
 
     def next_is_twin(self):
         with self.lock:
@@ -141,24 +144,15 @@ class BadMilter:
         self.over.clear()
         return closed
 
-    def _accept(self):
-        while True:
-            try:
-                conn, _ = self.listener.accept()
-            except OSError:
-                return
-            conn = Conn(fileno=conn.detach())
-            conn.over = self.over
-            with self.lock:
-                twin = self.twins > 0
-                self.twins -= twin
-                self.conns += not twin
-                self.open += 1
-                nth = 0 if twin else self.conns
-            threading.Thread(target=self._session, args=(conn, nth),
-                             daemon=True).start()
-
-    def _session(self, conn, nth):
+    def _session(self, accepted):
+        conn = Conn(fileno=accepted.detach())
+        conn.over = self.over
+        with self.lock:
+            twin = self.twins > 0
+            self.twins -= twin
+            self.conns += not twin
+            self.open += 1
+            nth = 0 if twin else self.conns
         try:
             if conn.family == socket.AF_INET:
                 conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -2,8 +2,8 @@
 """milter_cases - what milters do wrong, and what must become of it
 
 Each case is one fault, with the script of the filter (see badmilter.py), what
-the client says and hears, and what must be true afterwards.  The test that runs
-them is tests/e2e/milter_faults_test.py; rules are those of docs/milter.md.
+the client says and hears, and what must be true afterwards.  The test that
+runs them is tests/e2e/milter_faults_test.py; rules are those of docs/milter.md.
 
 talk: commands and the beginning of what is answered ("|": or).  M is MAIL, R
 RCPT (its nth recipient is rN@to.test), D DATA, "." the message; "again" QUITs
@@ -33,13 +33,16 @@ class Case:
     failures: failures counted, None for any; counts: other counters;
     conf: options of the milter; conns: how many connections it got, seen and
       unseen: commands that it got or did not; second: the script of another
-      milter behind it; body: bytes of the message; sessions: at one time"""
+      milter behind it; also: of another endpoint of it, others: how many
+      connections that got; rules: of the policy, held: recipients for whom it
+      is held; body: bytes of the message; sessions: at one time"""
 
     def __init__(self, name, at, talk=OK, sink="same", *, rcpts=None,
                  sender=None, log=None, failures=None, counts=None, conf="",
                  short=False, via="inet", conns=None, seen="", unseen="",
                  second=None, body=b"line\r\n", twin=True, sessions=1,
-                 authoriser=False, text=None):
+                 authoriser=False, also=None, others=None, rules="",
+                 held=None):
         vars(self).update(locals())
         self.rule = rule
         if failures is None and log is None:
@@ -186,8 +189,8 @@ case("it reads nothing of a large body", {"R": [CONT, deaf]}, AT_DOT,
      failures=1)
 case("it reads nothing of the offer", {"accept": deaf}, AT_R, short=True,
      log="negotiate: .*out of time", failures=1)
-case("it reads a large body too slowly", {"R": [CONT, slow_reader(65536, 0.3)]},
-     AT_DOT, short=True, body=b"a large body\r\n" * 500000,
+case("it reads a large body too slowly",
+     {"R": [CONT, slow_reader(65536, 0.3)]}, AT_DOT, short=True, body=b"a large body\r\n" * 500000,
      log="out of time", failures=1)
 case("it reads slowly, but in time", {"R": [CONT, slow_reader(65536, 0.01)]},
      body=b"a large body\r\n" * 80000)
@@ -505,6 +508,10 @@ case("a body with NUL", at_end(packet(b"b", b"a\0b\r\n")),
      sink=body(b"a\0b\r\n"))
 case("a body without end", {"E": forever(packet(b"b", b"y" * 65534 + b"\n"))},
      AT_DOT, log="more than is allowed", failures=1)
+case("pieces of one byte for ever",
+     {"E": forever(packet(b"b", b"x") * 20000)}, AT_DOT, short=True,
+     conf='timeout = { "message=1s" }', log="out of time for the message",
+     failures=1)
 case("empty pieces of a body for ever",
      {"E": forever(packet(b"b") * 20000)}, AT_DOT,
      log="without end", failures=1)
@@ -556,6 +563,9 @@ case("the first is silent, the next one has refused",
 rule = "shadow"
 case("a lie in shadow", {"R": packet(b"?")}, conf="mode = shadow",
      log="unexpected reply", failures=1, counts={"fail_opens": 0})
+case("changes in shadow", at_end(packet(b"b", b"gone\r\n"),
+                                 field(b"X-New", b"v"),
+                                 packet(b"q", b"odd\0")), conf="mode = shadow")
 case("changes and reject in shadow",
      {"E": [packet(b"b", b"gone\r\n"), packet(b"q", b"odd\0"), REJECT]},
      conf="mode = shadow")
@@ -609,3 +619,80 @@ case("an authoriser dies after its yes", {"R": [CONT, close]},
      authoriser=True, log="closed|reset", failures=1)
 case("a yes of the last message", {"R2": SKIP},
      "M 250; R 250; RSET 250; M 250; R 451", authoriser=True)
+
+# ---- several endpoints
+rule = "endpoint groups"
+LOST = "(closed the connection|reset by peer|Broken pipe).*; next endpoint="
+CALM = "eject-after = 100 health-interval = 0s"
+case("it dies amid its changes, another endpoint makes them",
+     {"E": [packet(b"b", b"half\r\n") + field(b"X-Half", b"v"), close]},
+     also=at_end(field(b"X-New", b"v")), sink=append(b"X-New: v"), conf=CALM,
+     log=LOST, failures=0, counts={"replays": 1, "fail_opens": 0})
+case("it would hold the message and dies, another endpoint would not",
+     {"E": [packet(b"q", b"odd\0"), close]}, also={}, conf=CALM, log=LOST,
+     failures=0, counts={"replays": 1, "quarantines": 0})
+case("it is silent at the end, another endpoint is not", {"E": b""},
+     short=True, also=at_end(field(b"X-New", b"v")), sink=append(b"X-New: v"),
+     conf=CALM, log="no answer to E.*; next endpoint=", failures=0,
+     counts={"replays": 1})
+case("both endpoints die amid their changes",
+     {"E": [field(b"X-New", b"v"), close]}, AT_DOT, conf=CALM,
+     also={"E": [packet(b"b", b"half\r\n"), close]}, log=LOST, failures=1,
+     counts={"replays": 1})
+case("another endpoint refuses whom the first one took", {"E": close},
+     AT_DOT, also={"R": REJECT}, conf=CALM,
+     log="answers otherwise than the first time", failures=1,
+     counts={"replays_unlike": 1, "rejects": 1})
+case("another endpoint takes whom the first one refused",
+     {"R2": REJECT, "E": close}, "M 250; R 250; R 550; D 354; . 451 4.7.1",
+     also={}, conf=CALM, log="answers otherwise than the first time",
+     failures=1, counts={"replays_unlike": 1})
+case("another endpoint answers the replay twice", {"E": close}, AT_DOT,
+     also={"R": CONT * 2}, conf=CALM, log="nobody asked for", failures=1)
+case("a lie is not told to another endpoint", {"E": packet(b"?")}, AT_DOT,
+     also={}, others=0, conf=CALM, log="unexpected reply", failures=1,
+     counts={"replays": 0})
+case("a bad negotiation leads to another endpoint", {"O": options(version=9)},
+     also=at_end(field(b"X-New", b"v")), sink=append(b"X-New: v"), conf=CALM,
+     log="version not spoken.*; next endpoint=", failures=0,
+     counts={"failovers": 1})
+case("an endpoint that fails twice is left alone", {"R": close},
+     "; RSET 250; ".join([AT_R] * 4), twin=False, conns=2, failures=4,
+     conf="eject-after = 2 all-ejected = fail eject-time = 1h", log="ejected")
+case("what was negotiated beforehand comes with a verdict",
+     {"O": options() + CONT}, AT_R, twin=False, conf="warm = 2",
+     log="nobody asked for|unexpected reply", failures=1)
+case("probes meet a flood", {"O": forever(PROGRESS * 20000)},
+     f"pause; pause; pause; {AT_R}", twin=False, conf="health-interval = 1s",
+     log="negotiate: malformed", failures=1)
+case("somebody else's socket", {}, AT_R, twin=False, via="unix",
+     conf='peer = {"nobody"}', log="not in peer", failures=1)
+TLS = 'tls = { "ca=DIR/ca.pem" "name=milter.test" }'
+for what, at, short in (
+        ("words in the clear", {"accept": options()}, False),
+        ("nothing", {"accept": deaf}, True),
+        ("the end", {"accept": close}, False),
+        ("half a record, then nothing",
+         {"accept": [b"\x16\x03\x03\x40\0\x02\0", deaf]}, True),
+        ("records without end",
+         {"accept": forever(b"\x16\x03\x03\0\4\2\0\0\0" * 10000)}, False)):
+    case(f"a TLS handshake meets {what}", at, AT_R, twin=False, conf=TLS,
+         short=short, log="connect: |negotiate: |tls", failures=1)
+
+# ---- recipients with different chains
+rule = "recipient groups"
+ONE = 'rule "r2" { recipient = {"r2@*"} skip = {"NAME"} }'
+TWO_TALK = "M 250; R 250; R 250; D 354; . 250"
+case("one group's milter dies amid its changes",
+     {"E": [packet(b"b", b"half\r\n"), packet(b"-", b"<r2@to.test>\0"),
+            close]},
+     TWO_TALK, rules=ONE, rcpts=["r2@to.test"], held=["r1@to.test"],
+     log="closed|reset", failures=1)
+case("one group's milter changes and holds nothing of the other",
+     at_end(packet(b"-", b"<r2@to.test>\0"), field(b"X-New", b"v"),
+            packet(b"b", b"new\r\n"), packet(b"q", b"odd\0")),
+     TWO_TALK, rules=ONE, rcpts=["r2@to.test"], held=["r1@to.test"],
+     counts={"quarantines": 1})
+case("one group's milter sees nobody of the other", {},
+     "M 250; R 250; R 250; D 354; . 250", rules=ONE, seen="R1", unseen="R2",
+     sink="groups")
