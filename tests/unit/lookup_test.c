@@ -71,6 +71,9 @@ static char dir[] = "/tmp/milldam-lookup.XXXXXX";
 static char server[32], *servers[] = { server }, hosts_path[64], table_path[64],
                         table_spec[80];
 static char *own[] = { (char *)(uintptr_t) "other-name.test" };
+static char none_spec[] = "text:/nonexistent/x";
+static char rules_path[64], rules_spec[80];
+static char *tables[] = { rules_spec, none_spec };
 static struct settings settings;
 static struct child child = { .ops = &lookup_ops, .settings = &settings };
 static struct chan *peer, *control;
@@ -200,6 +203,7 @@ on_peer(void *arg, struct chan *ch, struct frame *f)
 	struct route r;
 	uint32_t i, n;
 	unsigned status;
+	size_t len;
 
 	(void)arg;
 	(void)ch;
@@ -223,6 +227,12 @@ on_peer(void *arg, struct chan *ch, struct frame *f)
 		b = unpack_str(&u);
 		c = unpack_str(&u);
 		(void)snprintf(got, sizeof(got), "%s,%s,%s", a, b, c);
+		break;
+	case MSG_TABLE_R:
+		status = unpack_u8(&u);
+		a = unpack_blob(&u, &len);
+		(void)snprintf(
+		    got, sizeof(got), "%u %.*s", status, (int)len, a);
 		break;
 	case MSG_ROUTE_R:
 		status = unpack_u8(&u);
@@ -250,6 +260,8 @@ on_control(void *arg, struct chan *ch, struct frame *f)
 	}
 }
 
+static const char *key; /* of MSG_TABLE */
+
 /* ask - one question and its answer as text */
 static const char *
 ask(uint16_t type, const char *what)
@@ -262,6 +274,8 @@ ask(uint16_t type, const char *what)
 	pack_str(&k, what);
 	if (type == MSG_HOSTS)
 		pack_u16(&k, 25);
+	if (type == MSG_TABLE)
+		pack_str(&k, key);
 	T_OK(chan_send_buf(peer, type, 7, &b, -1) == 0);
 	buf_fini(&b);
 	(void)gettimeofday(&end, NULL);
@@ -290,6 +304,9 @@ sets_up(void)
 	put_file(hosts_path,
 	    "# hosts\n127.0.0.1 localhost loop\n::1 localhost\n"
 	    "10.0.0.7\tinner.test inner\nnonsense\n203.0.113.5 inhosts.test\n");
+	(void)snprintf(rules_path, sizeof(rules_path), "%s/rules", dir);
+	(void)snprintf(rules_spec, sizeof(rules_spec), "text:%s", rules_path);
+	put_file(rules_path, "t.test smtp:[192.0.2.1]\n");
 	put_file(table_path, "t.test smtp:[192.0.2.1]\n");
 	in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	dns_sock = socket(AF_INET, SOCK_DGRAM, 0);
@@ -303,6 +320,8 @@ sets_up(void)
 	settings.postmaster = (char *)(uintptr_t) "root@t.test";
 	settings.hosts_file = hosts_path;
 	settings.mailertable = table_spec;
+	settings.tables = tables;
+	settings.n_tables = 2;
 	settings.own_names = own;
 	settings.n_own_names = 1;
 	settings.nameservers = servers;
@@ -316,6 +335,33 @@ sets_up(void)
 	T_OK(lookup_ops.start(&child) == 0);
 	lookup_ops.peer(&child, PROC_RELAY, 0, b[0]);
 	peer = chan_new(child.base, b[1], on_peer, NULL, NULL);
+}
+
+/* Whatever asks, lookup opens no other tables than the settings name. */
+static void
+tables_of_rules(void)
+{
+	char other[100];
+	unsigned i;
+
+	key = "T.test";
+	T_STR(ask(MSG_TABLE, rules_spec), "1 smtp:[192.0.2.1]");
+	key = "u.test";
+	T_STR(ask(MSG_TABLE, rules_spec), "0 ");
+	T_OK(strstr(alarms, "nonexistent") == NULL);
+	T_STR(ask(MSG_TABLE, none_spec), "2 ");
+	T_OK(strstr(alarms, "/nonexistent/x") != NULL);
+	(void)snprintf(other, sizeof(other), "text:%s", hosts_path);
+	T_STR(ask(MSG_TABLE, other), "2 ");
+	/* replaced: seen within two seconds, and never half of it */
+	(void)snprintf(other, sizeof(other), "%s.new", rules_path);
+	put_file(other, "u.test new\nt.test smtp:[192.0.2.1]\n");
+	T_OK(rename(other, rules_path) == 0);
+	for (i = 0; i < 500 && strcmp(ask(MSG_TABLE, rules_spec), "0 ") == 0;
+	     i++)
+		(void)usleep(10000);
+	T_STR(got, "1 new");
+	(void)unlink(rules_path);
 }
 
 static void
@@ -477,6 +523,7 @@ static const struct t_case cases[] = {
 	{ "routes come from the table", routes_by_table },
 	{ "a broken table is temporary until mended",
 	    a_broken_table_is_temporary },
+	{ "tables of rules, and no others", tables_of_rules },
 	{ "the process ends", ends },
 };
 
