@@ -32,7 +32,7 @@ peer_inside() {
 	for m in $MILTERS; do
 		i=$((i + 1))
 		milters="$milters
-	milter \"bench$i\" { endpoints = { \"$m\" } library = libmilter }"
+	milter \"bench$i\" { endpoints = { \"$m\" } library = ${MILTER_LIBRARY:-libmilter} }"
 		chain="$chain, \"bench$i\""
 	done
 	# A site's own file over the shipped ones, as an admin would write it.

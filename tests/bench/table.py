@@ -15,6 +15,7 @@ import io
 import os
 import platform
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -36,8 +37,19 @@ COLUMNS = ("peer", "mode", "milters", "size", "sessions", "reuse", "rep", "n",
            *KEEP, "note")
 
 
-def arguments():
-    p = argparse.ArgumentParser()
+# column, title, digits
+RATES = (("msg_s", "Messages per second", 0),
+         ("cpu_per_1000", "CPU seconds per 1000 messages, all processes of "
+          "the MTA (with Milldam's authoriser)", 2),
+         ("milter_cpu_per_1000", "CPU seconds per 1000 messages of the four "
+          "filters together", 2),
+         ("ctxt_per_msg", "Context switches per message, whole machine (with "
+          "load, sink and filters)", 0))
+
+
+def arguments(doc, only):
+    p = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("peers", nargs="*", default=["milldam", "postfix",
                                                 "sendmail"])
     p.add_argument("--bench", required=True)
@@ -48,7 +60,9 @@ def arguments():
     p.add_argument("--drain", type=float, default=30)
     p.add_argument("--quiet-wait", type=float, default=2)
     p.add_argument("--out", help="a row a run, as TSV")
-    p.add_argument("--only", choices=("rates", "calls", "memory"))
+    p.add_argument("--installed", action="store_true",
+                   help="the MTAs lie below --work from an earlier run")
+    p.add_argument("--only", choices=only, default="all")
     return p.parse_args()
 
 
@@ -58,6 +72,8 @@ def name_of(peer):
 
 class Rates:
     """Every point, the peers in turns."""
+
+    POINTS = POINTS
 
     def __init__(self, bench, o):
         self.bench, self.o = bench, o
@@ -89,9 +105,13 @@ class Rates:
         if self.out:
             self.out.writerow(row)
 
+    def begin(self, peer, relay, n_milters):
+        """Start filters and the MTA."""
+        return self.b.with_peer(peer, relay, "noop", n_milters)
+
     def point(self, peer, mode, n_milters, loads, rep):
-        m, g = self.b.with_peer(peer, mode == "relay", "noop", n_milters)
-        mg = m.group if n_milters else None
+        m, g = self.begin(peer, mode == "relay", n_milters)
+        mg = m.group if m.procs else None
         try:
             if mode == "relay":
                 self.b.sink = self.bench.Sink(self.b.load)
@@ -108,7 +128,7 @@ class Rates:
 
     def run(self, peers):
         for rep in range(self.o.reps):
-            for mode, n_milters, loads in POINTS:
+            for mode, n_milters, loads in self.POINTS:
                 for peer in peers:
                     print(f"{rep} {mode} {n_milters} {name_of(peer)}",
                           file=sys.stderr)
@@ -134,18 +154,11 @@ def table(head, lines):
     print()
 
 
-def print_rates(rows, peers):
+def print_rates(rows, peers, points, columns):
     names = [name_of(p) for p in peers]
-    for column, title, digits in (
-            ("msg_s", "Messages per second", 0),
-            ("cpu_per_1000", "CPU seconds per 1000 messages, all processes "
-             "of the MTA (with Milldam's authoriser)", 2),
-            ("milter_cpu_per_1000", "CPU seconds per 1000 messages of the "
-             "four filters together", 2),
-            ("ctxt_per_msg", "Context switches per message, whole machine "
-             "(with load, sink and filters)", 0)):
+    for column, title, digits in columns:
         lines = []
-        for mode, n_milters, loads in POINTS:
+        for mode, n_milters, loads in points:
             if column == "milter_cpu_per_1000" and n_milters == 0:
                 continue
             for size, sessions, reuse in loads:
@@ -235,8 +248,8 @@ def machine(bench, peers):
                     for p in peers) + (f" at {git}" if git else "") + ".\n")
 
 
-def main():
-    o = arguments()
+def prepare(o):
+    """The bench, and the scripts of the peers, which are installed."""
     o.bench, o.work = os.path.abspath(o.bench), os.path.abspath(o.work)
     os.environ.update(BENCH_DIR=o.work, BENCH_LIB=f"{o.bench}/lib.sh",
                       PYTHONDONTWRITEBYTECODE="1")
@@ -245,17 +258,25 @@ def main():
     import bench
 
     peers = [OURS if p == "milldam" else p for p in o.peers]
-    begin = time.time()
-    for p in peers:
+    # ended in the middle, the MTAs are stopped all the same
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for p in [] if o.installed else peers:
         subprocess.run([bench.peer_script(p), "install"], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return bench, peers
+
+
+def main():
+    o = arguments(__doc__, ("all", "rates", "calls", "memory"))
+    begin = time.time()
+    bench, peers = prepare(o)
     machine(bench, peers)
     try:
-        if o.only in (None, "rates"):
-            print_rates(Rates(bench, o).run(peers), peers)
-        if o.only in (None, "calls"):
+        if o.only in ("all", "rates"):
+            print_rates(Rates(bench, o).run(peers), peers, POINTS, RATES)
+        if o.only in ("all", "calls"):
             print_calls(o, peers, os.environ)
-        if o.only in (None, "memory"):
+        if o.only in ("all", "memory"):
             print_memory(bench, o, peers)
     finally:
         for p in peers:
