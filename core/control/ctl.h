@@ -47,6 +47,7 @@ int show_changed(struct json_object *);
 int show_list(struct json_object *);
 int show_message(struct json_object *);
 int show_quarantine(struct json_object *);
+int show_released(struct json_object *);
 /* show_record.c */
 int show_record(struct json_object *);
 /* main.c - an error of the gateway and what to do about it, on stderr */

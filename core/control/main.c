@@ -44,6 +44,8 @@ static const struct {
 	{ "quarantine list", show_quarantine,
 	    "what milters had held, and why" },
 	{ "quarantine show", show_message, "ID: header and decision record" },
+	{ "quarantine release", show_released,
+	    "ID | all [without MILTER...]: through the other filters" },
 	{ "quarantine delete", show_changed, "ID: for good" },
 	{ "explain", show_record,
 	    "ID | MESSAGE-ID | --from A --to B --since T: who decided what" },
@@ -57,8 +59,8 @@ usage(FILE *out)
 	fprintf(out, "usage: milldamctl [-s socket] [--json] command\n\n");
 	for (i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		fprintf(
-		    out, "  %-17s %s\n", commands[i].words, commands[i].help);
-	fprintf(out, "  %-17s %s\n  %-17s %s\n", "policy show",
+		    out, "  %-18s %s\n", commands[i].words, commands[i].help);
+	fprintf(out, "  %-18s %s\n  %-18s %s\n", "policy show",
 	    "[-f file] [policy]: as it is after all files", "policy test",
 	    "--client address ...: the chain for each recipient");
 }

@@ -143,6 +143,26 @@ show_quarantine(struct json_object *o)
 	return (0);
 }
 
+/* show_released - "released as ID", or how many of all */
+int
+show_released(struct json_object *o)
+{
+	struct json_object *as = obj_of(o, "released_as");
+	size_t i;
+
+	if (!json_object_is_type(as, json_type_array)) {
+		printf("%" PRId64 " released, %" PRId64 " still held\n",
+		    num_of(o, "changed"), num_of(o, "kept"));
+		return (num_of(o, "kept") > 0);
+	}
+	for (i = 0; i < json_object_array_length(as); i++)
+		printf("released as %s\n",
+		    safe(json_object_get_string(
+		             json_object_array_get_idx(as, i)),
+		        ADDRESS_MAX));
+	return (0);
+}
+
 static void
 line(const char *name, const char *text)
 {

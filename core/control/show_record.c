@@ -138,7 +138,8 @@ show_record(struct json_object *o)
 			line("to",
 			    json_object_get_string(
 			        json_object_array_get_idx(list, i)));
-	line("released", str_of(o, "released_from"));
+	line("was held as", str_of(o, "released_from"));
+	line("without", str_of(o, "without"));
 	printf("    ");
 	colour_text(DIM, "outcome");
 	printf("  ");

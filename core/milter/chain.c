@@ -10,6 +10,8 @@
 
 #include "core/milter/chain_int.h"
 
+#include "quarantine/quarantine.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -224,7 +226,7 @@ chain_only_group(struct chain *c)
 
 /* complete_one - the only group's results into the receiver's message */
 static void
-complete_one(struct chain *c, struct group *g, char **reason_r)
+complete_one(struct chain *c, struct group *g, char *held_r[2])
 {
 	struct chain_answer *a = &c->answer;
 	uint32_t flags = g->view->flags;
@@ -233,9 +235,10 @@ complete_one(struct chain *c, struct group *g, char **reason_r)
 		return;
 	if (g->held_reason != NULL) {
 		a->quarantine = true;
-		a->hold_by = g->held_by;
-		*reason_r = g->held_reason;
-		g->held_reason = NULL;
+		held_r[0] = g->held_reason;
+		held_r[1] = g->held_by;
+		g->held_reason = g->held_by = NULL;
+		return; /* kept as it was received */
 	}
 	view_store(g->view, c->msg);
 	if (g->own_env) {
@@ -250,7 +253,7 @@ complete_one(struct chain *c, struct group *g, char **reason_r)
 
 /* complete - the last of the answer: results into the receiver's message */
 static void
-complete(struct chain *c, enum question q, char **reason_r)
+complete(struct chain *c, enum question q, char *held_r[2])
 {
 	struct chain_answer *a = &c->answer;
 	bool go_on = a->verdict == CHAIN_CONTINUE;
@@ -273,7 +276,7 @@ complete(struct chain *c, enum question q, char **reason_r)
 		c->route = NULL;
 	} else if (q == Q_MESSAGE && c->concluded) {
 		if ((g = chain_only_group(c)) != NULL)
-			complete_one(c, g, reason_r);
+			complete_one(c, g, held_r);
 		else if (groups_result(c, a) == -1)
 			a->verdict = CHAIN_TEMPFAIL;
 	}
@@ -290,10 +293,10 @@ fire(struct chain *c)
 	void *arg = c->arg;
 	enum question q = c->q;
 	struct chain_answer a;
-	char *reason = NULL, *reply;
+	char *held[2] = { NULL, NULL }, *reply;
 
 	(void)event_del(c->defer);
-	complete(c, q, &reason);
+	complete(c, q, held);
 	c->q = Q_NONE;
 	c->answered = false;
 	reply = c->ans_reply;
@@ -303,13 +306,13 @@ fire(struct chain *c)
 		a.reply = "";
 	else
 		a.reply = reply != NULL ? reply : NO_MEMORY;
-	a.reason = reason != NULL ? reason : "";
-	if (a.hold_by == NULL)
-		a.hold_by = "";
+	a.reason = held[0] != NULL ? held[0] : "";
+	a.hold_by = held[1] != NULL ? held[1] : "";
 	done(arg, &a);
 	groups_result_free(&a);
 	free(reply);
-	free(reason);
+	free(held[0]);
+	free(held[1]);
 	settings_unref(&settings); /* names in the answer belong to it */
 }
 
@@ -469,6 +472,15 @@ refuse(struct chain *c, enum question q, enum outcome_kind kind,
 	event_active(c->defer, EV_TIMEOUT, 0);
 }
 
+bool
+link_held(const struct link *l)
+{
+	const char *without = l->chain->facts->without;
+
+	return (
+	    without != NULL && quarantine_names_has(without, l->conf->name));
+}
+
 /* link_init - one milter that the session may be shown to; false: no state for
  * its name */
 static bool
@@ -487,7 +499,8 @@ link_init(struct chain *c, struct link *l, size_t milter)
 		return (false);
 	l->authoriser = p->has_authoriser && p->authoriser == milter;
 	/* Draining: sessions that run go on, this one begins without. */
-	l->drained = engine_effective(l->state, l->conf) == MODE_DRAIN;
+	l->drained = engine_effective(l->state, l->conf) == MODE_DRAIN ||
+	    (!l->authoriser && link_held(l));
 	l->skipped = true; /* nobody's, until the rules say so */
 	return (true);
 }
@@ -519,6 +532,13 @@ fail:
 	chain_free(&c);
 	errno = ENOMEM;
 	return (NULL);
+}
+
+const char *const *
+chain_mail_args(const struct chain *c, size_t *n_r)
+{
+	*n_r = c->n_mail_args;
+	return ((const char *const *)c->mail_args);
 }
 
 static void

@@ -58,6 +58,11 @@ struct chain_facts {
 	 * inside; -1: it cannot be asked.  NULL: there are no tables. */
 	int (*lookup)(void *arg, const char *table, const char *key);
 	void *lookup_arg;
+	/* a held message is released: {milldam_replay}; the milters that held
+	 * it ("odd, spam") are passed by.  Of an authoriser among them only
+	 * its wish to hold the message is. */
+	bool released;
+	const char *without; /* may be NULL */
 };
 
 enum chain_verdict {
@@ -79,7 +84,7 @@ struct chain_answer {
 	/* after chain_message(): hold it */
 	bool quarantine;
 	const char *reason;  /* of the quarantine */
-	const char *hold_by; /* milter that asked */
+	const char *hold_by; /* milters that asked: "odd, spam" */
 	/* after chain_rcpt(), on CONTINUE: the recipient's group, for
 	 * rcpt.group of the envelope */
 	uint16_t group;
@@ -152,11 +157,11 @@ void chain_data(struct chain *, chain_done_fn *, void *arg);
  * each milter seeing what those before it changed.  On CONTINUE the edits have
  * been applied to msg and env (recipients added have mailer NONE: the caller
  * routes them; env may have no recipient left: then discard).  On any other
- * verdict both are as they were.
+ * verdict, and with quarantine, both are as they were: a held message is kept
+ * as it was received, so that milters can see it again when it is released.
  *
  * With several groups msg and env stay as they are, and each group's own are in
- * the answer: its message as far as it got, edits of milters before the one
- * that refused included.
+ * the answer; they are as received unless the group goes on and is not held.
  */
 void chain_message(struct chain *, struct message *, struct envelope *,
     chain_done_fn *, void *arg);
@@ -192,6 +197,8 @@ int chain_record(const struct chain *, struct buf *out)
  * milters of its chain, in the sessions that served it */
 int chain_group_record(const struct chain *, uint16_t group, struct buf *out)
     __attribute__((__warn_unused_result__));
+/* chain_mail_args - ESMTP parameters of the last MAIL; until the next one */
+const char *const *chain_mail_args(const struct chain *, size_t *n_r);
 const char *chain_group_summary(struct chain *, uint16_t group);
 /* chain_on_mixed - what becomes of groups that are refused while others are
  * accepted */

@@ -358,7 +358,7 @@ struct group {
 	struct outcome out; /* a verdict that ended it */
 	const char *by;
 	char *held_reason;
-	const char *held_by;
+	char *held_by; /* all that asked: "odd, spam" */
 };
 
 /* What a table was found to have, for one transaction. */
@@ -550,6 +550,9 @@ int negotiate_answer(
 int macros_put(struct link *, char cmd);
 /* macros_asked - has the milter named a list of its own for that stage? */
 bool macros_asked(const struct link *, char cmd);
+
+/* link_held - it held the message that is being released */
+bool link_held(const struct link *);
 
 /* stage.c: everything but content */
 int link_ask(struct link *); /* 1 waits, 0 done, -1 failed */

@@ -10,6 +10,8 @@
 
 #include "core/milter/chain_int.h"
 
+#include "quarantine/quarantine.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -166,14 +168,19 @@ group_over(struct group *g, const struct outcome *o, const char *by)
 	g->by = by;
 }
 
-/* group_hold - the first reason counts */
+/* group_hold - the first reason counts; who asked, all of them */
 void
 group_hold(struct group *g, const char *reason, const char *by)
 {
-	if (g->held_reason != NULL)
-		return;
-	g->held_reason = strndup(reason, REASON_MAX);
-	g->held_by = by;
+	char *all =
+	    quarantine_names_add(g->held_by != NULL ? g->held_by : "", by);
+
+	if (all != NULL) {
+		free(g->held_by);
+		g->held_by = all;
+	}
+	if (g->held_reason == NULL)
+		g->held_reason = strndup(reason, REASON_MAX);
 }
 
 /* settle_known - verdicts of the envelope on the whole message */
@@ -295,7 +302,8 @@ groups_end(struct chain *c)
 		g->own_env = false;
 		outcome_clear(&g->out);
 		free(g->held_reason);
-		g->held_reason = NULL;
+		free(g->held_by);
+		g->held_reason = g->held_by = NULL;
 	}
 	for (i = 0; i < c->n_all; i++)
 		view_unref(&c->all[i].view);
@@ -329,25 +337,46 @@ groups_clear(struct chain *c)
 	}
 }
 
+/* as_received - for a group that is held, or may be: without any edit */
+static int
+as_received(struct chain *c, struct group *g)
+{
+	struct view *v = g->view;
+	unsigned number = g->env->group;
+
+	env_fini(g->env);
+	free(g->env);
+	g->env = NULL;
+	g->own_env = false;
+	while (v->base != NULL)
+		v = v->base;
+	v = view_ref(v);
+	view_unref(&g->view);
+	g->view = v;
+	return (split(c, (size_t)(g - c->groups), number));
+}
+
 /* one_result - of a group among several */
 static int
-one_result(struct group *g, struct chain_group *r)
+one_result(struct chain *c, struct group *g, struct chain_group *r)
 {
 	bool held = g->held_reason != NULL && g->out.kind == OUT_NONE;
 
+	if ((held || g->out.kind != OUT_NONE) && as_received(c, g) == -1)
+		return (-1);
 	message_init(&r->msg);
 	r->verdict = outcome_verdict(g->out.kind);
 	r->milter = g->by != NULL ? g->by : "";
 	r->reply = strdup(outcome_text(&g->out, false));
 	r->quarantine = held;
 	r->reason = strdup(held ? g->held_reason : "");
-	r->hold_by = held ? g->held_by : "";
+	r->hold_by = strdup(held && g->held_by != NULL ? g->held_by : "");
 	r->env = *g->env;
 	r->env.flags |= g->view->flags;
 	free(g->env);
 	g->env = NULL;
 	g->own_env = false;
-	return (r->reply == NULL || r->reason == NULL ||
+	return (r->reply == NULL || r->reason == NULL || r->hold_by == NULL ||
 	            view_copy(g->view, &r->msg) == -1
 	        ? -1
 	        : 0);
@@ -364,7 +393,7 @@ groups_result(struct chain *c, struct chain_answer *a)
 	for (i = 0; i < c->n_groups; i++)
 		if (c->groups[i].live) {
 			a->groups[a->n_groups].group = (uint16_t)i;
-			if (one_result(&c->groups[i],
+			if (one_result(c, &c->groups[i],
 			        &a->groups[a->n_groups++]) == -1) {
 				groups_result_free(a);
 				return (-1);
@@ -381,6 +410,7 @@ groups_result_free(struct chain_answer *a)
 
 		free((char *)(uintptr_t)r->reply);
 		free((char *)(uintptr_t)r->reason);
+		free((char *)(uintptr_t)r->hold_by);
 		message_fini(&r->msg);
 		env_fini(&r->env);
 	}

@@ -1,6 +1,6 @@
 noinst_LTLIBRARIES += %D%/libmilterc.la
 %C%_libmilterc_la_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS) $(SSL_CFLAGS)
-%C%_libmilterc_la_LIBADD = $(SSL_LIBS)
+%C%_libmilterc_la_LIBADD = quarantine/libquarantine.la $(SSL_LIBS)
 %C%_libmilterc_la_SOURCES = \
 	%D%/chain.h %D%/chain_int.h \
 	%D%/answer.c \

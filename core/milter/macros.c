@@ -329,7 +329,9 @@ value(const struct link *l, const char *name, char *room, size_t n)
 	if (strcmp(name, "milldam_early") == 0)
 		return (c->facts->early_talker ? "yes" : NULL);
 	if (strcmp(name, "milldam_replay") == 0)
-		return (l->retold > 0 ? number(room, n, l->retold) : NULL);
+		return (l->retold > 0 || c->facts->released
+		        ? number(room, n, l->retold + c->facts->released)
+		        : NULL);
 	if (strncmp(name, "client_", 7) == 0 || strcmp(name, "_") == 0)
 		return (client_macro(c, name, room, n));
 	if (strncmp(name, "mail_", 5) == 0 || strcmp(name, "f") == 0)

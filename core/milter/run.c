@@ -407,7 +407,8 @@ hold(struct chain *c, struct link *l, uint32_t groups)
 	size_t i, k;
 
 	for (i = 0; i < l->edits.n; i++) {
-		if (l->edits.v[i].e.code != MILTER_QUARANTINE)
+		if (l->edits.v[i].e.code != MILTER_QUARANTINE ||
+		    link_held(l)) /* an authoriser: the rest are not asked */
 			continue;
 		any = true;
 		l->state->quarantines++;

@@ -12,20 +12,20 @@
  */
 enum msg_type {
 	/* supervisor to any child */
-	MSG_PEER = 1,  /* u8 kind, u16 index; fd: a channel to that process */
-	MSG_LISTEN,    /* str listener title; fd: listening socket (receiver) */
-	MSG_RELOAD,    /* u32 n, n * (str file name, blob text): all files in
-	                  the order read; the child parses and swaps */
-	MSG_STOP,      /* -: finish what is in hand, then exit 0 */
-	MSG_PING,      /* -: answer MSG_PONG within hang-time or be replaced */
-	MSG_COMMAND,   /* str line: a milldamctl command for this child.  A long
-	                  answer stops after REPLY_WINDOW bytes; "more" with the
-	                  same ref lets REPLY_MORE bytes follow, "cancel" ends
-	                  it without an answer */
-	MSG_STATE,     /* str name, str value: run-time switch, e.g.
-	                  "accept" "paused", "milter.virus" "shadow"; sent at
-	                  start for all that are set, and on change */
-	MSG_REOPEN,    /* -: reopen logs */
+	MSG_PEER = 1, /* u8 kind, u16 index; fd: a channel to that process */
+	MSG_LISTEN,   /* str listener title; fd: listening socket (receiver) */
+	MSG_RELOAD,   /* u32 n, n * (str file name, blob text): all files in
+	                 the order read; the child parses and swaps */
+	MSG_STOP,     /* -: finish what is in hand, then exit 0 */
+	MSG_PING,     /* -: answer MSG_PONG within hang-time or be replaced */
+	MSG_COMMAND,  /* str line: a milldamctl command for this child.  A long
+	                 answer stops after REPLY_WINDOW bytes; "more" with the
+	                 same ref lets REPLY_MORE bytes follow, "cancel" ends
+	                 it without an answer */
+	MSG_STATE,    /* str name, str value: run-time switch, e.g.
+	                 "accept" "paused", "milter.virus" "shadow"; sent at
+	                 start for all that are set, and on change */
+	MSG_REOPEN,   /* -: reopen logs */
 	MSG_RECORDING_R, /* ref of MSG_RECORDING; fd to write to, or none */
 	/* any child to the supervisor */
 	MSG_PONG = 32,
@@ -44,9 +44,14 @@ enum msg_type {
 	                    content; blob content (inline, else empty); blob
 	                    received: header block as received if a milter
 	                    changed it, else empty; str record: the decision
-	                    record, one line of JSON.  fd with where 1 and 2.
+	                    record, one line of JSON; blob origin: for a held
+	                    message what its release needs
+	                    (quarantine/quarantine.h), else empty; str instead:
+	                    id of the held message whose release this is, else
+	                    "".  fd with where 1 and 2.
 	                    Content is what is to be delivered: CRLF line ends,
-	                    no dot stuffing, our Received on top. */
+	                    no dot stuffing, our Received on top; of a message
+	                    that a milter had held it is without any edit. */
 	MSG_BIG_FILE,    /* -: asks for an unnamed file for a large body */
 	MSG_RECORD,      /* str: decision record of mail that was not queued */
 	MSG_SUBMIT_MORE, /* as MSG_SUBMIT, with the same ref: further messages
@@ -55,12 +60,19 @@ enum msg_type {
 	                    answer.  A set that is not ended is forgotten. */
 	MSG_DISCARDED,   /* u32 recipients of mail that was answered 250 and
 	                    dropped on a milter's word: to be counted */
+	MSG_RELEASED,    /* ref of MSG_RELEASE; u8 1 it was submitted, 0 it
+	                    stays held; str milter, or ""; str why */
 	/* queue to receiver */
 	MSG_SUBMITTED,  /* u8 status (0 on stable storage, 1 disk full,
 	                   2 input/output error, 3 refused), str reason */
 	MSG_BIG_FILE_R, /* fd, or none and str reason */
 	MSG_ACCEPTING,  /* u8 yes, str reply ("452 4.3.1 ..."): whether MAIL
 	                   may be accepted now; sent at start and on change */
+	MSG_RELEASE,    /* a held message through the chain again: env as it was
+	                   received; u64 length; u64 offset; u32 crc32c of
+	                   content; blob content (or empty and fd: of a file
+	                   that holds the range); blob origin; str milters that
+	                   are passed by */
 	/* receiver, queue to lookup */
 	MSG_ROUTE = 96, /* str address (a@b, no brackets) */
 	MSG_ROUTE_R,    /* u8 status (0 ok, 1 temporary), route, str reason */

@@ -109,7 +109,7 @@ static const struct {
 	{ SCMP_SYS(sendmmsg), L },
 	/* content in memory */
 	{ SCMP_SYS(ftruncate), R | Q },
-	{ SCMP_SYS(memfd_create), R },
+	{ SCMP_SYS(memfd_create), R | Q },
 	{ SCMP_SYS(pwrite64), R | Q },
 	{ SCMP_SYS(pwritev), R | Q },
 	/* files, beneath what Landlock leaves */

@@ -36,23 +36,26 @@ struct stream {
 	enum op op;
 	struct entry *at; /* the next one */
 	uint64_t changed;
-	bool caught;   /* only what a milter had held */
-	bool begun;    /* something of the answer has left */
-	size_t credit; /* bytes that may leave */
+	bool caught; /* only what a milter had held */
+	bool last;   /* OP_EXPLAIN: nothing is followed further */
+	bool only;   /* OP_EXPLAIN: whether it was released, no more */
+	struct records_query next; /* to be searched for after this */
+	bool begun;                /* something of the answer has left */
+	size_t credit;             /* bytes that may leave */
 	struct records_search search;
 	uint64_t said; /* of search.read, when something was last sent */
 	struct buf out;
 };
 
-static void
-reply(struct queue *q, uint64_t ref, struct buf *b)
+void
+command_reply(struct queue *q, uint64_t ref, struct buf *b)
 {
 	child_reply(q->c, ref, true, b->data != NULL ? b->data : "", b->len);
 	buf_fini(b);
 }
 
-static void
-reply_error(struct queue *q, uint64_t ref, const char *what, const char *arg)
+void
+command_error(struct queue *q, uint64_t ref, const char *what, const char *arg)
 {
 	struct buf b = BUF_INIT(4096);
 	char text[1000];
@@ -61,7 +64,7 @@ reply_error(struct queue *q, uint64_t ref, const char *what, const char *arg)
 	if ((buf_add(&b, "{", 1) | json_kv_str(&b, "error", text) |
 	        buf_add(&b, "}", 1)) != 0)
 		queue_oom();
-	reply(q, ref, &b);
+	command_reply(q, ref, &b);
 }
 
 static void
@@ -72,7 +75,7 @@ reply_changed(struct queue *q, uint64_t ref, uint64_t n)
 	if ((buf_add(&b, "{", 1) | json_kv_num(&b, "changed", n) |
 	        buf_add(&b, "}", 1)) != 0)
 		queue_oom();
-	reply(q, ref, &b);
+	command_reply(q, ref, &b);
 }
 
 /* entry_hold - stop its delivery until it is released */
@@ -148,10 +151,12 @@ apply(struct queue *q, struct entry *e, enum op op)
 			entry_hold(q, e, "held by command");
 		return (!held);
 	case OP_RELEASE:
-		if (held)
+		if (held && !is_caught(e))
 			release(q, e);
-		return (held);
+		return (held && !is_caught(e));
 	case OP_DELETE:
+		if ((e->flags & E_RELEASING) != 0)
+			return (false);
 		delete (q, e);
 		return (true);
 	case OP_FLUSH:
@@ -169,7 +174,7 @@ stream_new(struct queue *q, uint64_t ref, enum op op)
 	struct stream *s;
 
 	if (q->n_streams == STREAMS_MAX) {
-		reply_error(q, ref, "busy: too many commands at a time", "");
+		command_error(q, ref, "busy: too many commands at a time", "");
 		return (NULL);
 	}
 	if ((s = calloc(1, sizeof(*s))) == NULL)
@@ -194,6 +199,7 @@ stream_free(struct queue *q, struct stream *s)
 	q->n_streams--;
 	records_search_fini(&s->search);
 	buf_fini(&s->out);
+	records_query_fini(&s->next);
 	free(s);
 }
 
@@ -207,22 +213,6 @@ command_skip(struct queue *q, struct entry *e)
 			s->at = TAILQ_NEXT(e, all);
 }
 
-/* is_caught - held because a milter said so, or failed */
-static bool
-is_caught(struct queue *q, struct entry *e)
-{
-	bool was_hot = e->hot != NULL, yes;
-	const struct hot *h;
-
-	if ((e->flags & E_HELD) == 0 || (e->flags & E_UNCOMMITTED) != 0)
-		return (false);
-	h = entry_env(q, e);
-	yes = h != NULL && h->env.hold_by[0] != '\0';
-	if (!was_hot)
-		entry_drop_env(q, e);
-	return (yes);
-}
-
 /* list_slice - some more messages of an array; true when it is complete */
 static bool
 list_slice(struct queue *q, struct stream *s)
@@ -232,13 +222,12 @@ list_slice(struct queue *q, struct stream *s)
 
 	if (!s->begun && buf_add(&s->out, "[", 1) == -1)
 		queue_oom();
-	/* Looking into envelopes may cost a read each. */
-	for (n = 0; n < (s->caught ? SLICE_ENTRIES / 10 : SLICE_ENTRIES) &&
-	     s->out.len < SLICE_BYTES && (e = s->at) != NULL;
+	for (n = 0; n < SLICE_ENTRIES && s->out.len < SLICE_BYTES &&
+	     (e = s->at) != NULL;
 	     n++) {
 		s->at = TAILQ_NEXT(e, all);
 		if ((e->flags & E_UNCOMMITTED) != 0 ||
-		    (s->caught && !is_caught(q, e)))
+		    (s->caught && !is_caught(e)))
 			continue;
 		if (s->changed++ > 0 && buf_add(&s->out, ",", 1) == -1)
 			queue_oom();
@@ -268,18 +257,115 @@ change_slice(struct queue *q, struct stream *s)
 	return (s->at == NULL);
 }
 
+/* member - the string of a record's member into room, or false.  In a record
+ * quotes within strings are escaped: no client can write one. */
+static bool
+member(const char *line, size_t len, const char *name, char *room, size_t n)
+{
+	char key[40];
+	const char *p, *end;
+	int k = snprintf(key, sizeof(key), "\"%s\":\"", name);
+
+	if ((p = memmem(line, len, key, (size_t)k)) == NULL)
+		return (false);
+	p += k;
+	end = memchr(p, '"', len - (size_t)(p - line));
+	if (end == NULL || (size_t)(end - p) >= n)
+		return (false);
+	memcpy(room, p, (size_t)(end - p));
+	room[end - p] = '\0';
+	return (true);
+}
+
+/* leads_on - another record belongs to it */
+static bool
+leads_on(const char *line, size_t len)
+{
+	char room[ENV_ID_MAX];
+
+	return (member(line, len, "released_from", room, sizeof(room)) ||
+	    (member(line, len, "outcome", room, sizeof(room)) &&
+	        strcmp(room, "held") == 0));
+}
+
+/* follow - a held message may have been released; one that was, was held */
+static void
+follow(struct stream *s, const char *line, size_t len)
+{
+	const struct records_query *query = &s->search.query;
+	char room[ENV_ID_MAX], *id;
+
+	if (query->id == NULL || s->last || s->next.id != NULL ||
+	    s->next.released_from != NULL)
+		return;
+	if (member(line, len, "released_from", room, sizeof(room))) {
+		if ((id = strdup(room)) == NULL)
+			queue_oom();
+		s->next.id = id;
+	} else if (member(line, len, "outcome", room, sizeof(room)) &&
+	    strcmp(room, "held") == 0) {
+		if ((id = strdup(query->id)) == NULL)
+			queue_oom();
+		s->next.released_from = id;
+	}
+}
+
 /* explain_line - one record that was found */
 static void
 explain_line(void *arg, const char *line, size_t len)
 {
 	struct stream *s = arg;
 	size_t was = s->out.len;
+	char room[ENV_ID_MAX];
 
+	if (s->only) {
+		if (!member(line, len, "outcome", room, sizeof(room)) ||
+		    strcmp(room, "kept") == 0)
+			return; /* tried only */
+		if (member(line, len, "id", room, sizeof(room)) &&
+		    buf_addf(&s->out, "%s%s", s->changed++ > 0 ? ", " : "",
+		        room) == -1)
+			queue_oom();
+		return;
+	}
+	follow(s, line, len);
 	if (buf_add(&s->out, s->changed > 0 ? "," : "[", 1) == -1 ||
 	    list_raw_json(&s->out, line, len) == -1)
 		s->out.len = was; /* cannot be: a piece of records fits */
 	else
 		s->changed++;
+}
+
+/* released_answer - for an id that is not held */
+static void
+released_answer(struct stream *s)
+{
+	struct buf b = BUF_INIT(PART_MAX);
+	char text[1000];
+
+	if (s->changed > 0)
+		(void)snprintf(text, sizeof(text),
+		    "not in quarantine: released as %.900s", s->out.data);
+	else
+		(void)snprintf(text, sizeof(text), "not in quarantine");
+	if ((buf_add(&b, "{", 1) | json_kv_str(&b, "error", text) |
+	        buf_add(&b, "}", 1)) != 0)
+		queue_oom();
+	buf_fini(&s->out);
+	s->out = b;
+}
+
+/* explain_next - go on with what the records found so far lead to */
+static void
+explain_next(struct queue *q, struct stream *s)
+{
+	struct records_query query = s->next;
+
+	memset(&s->next, 0, sizeof(s->next));
+	records_search_fini(&s->search);
+	if (records_search_start(&q->records, &s->search, &query) == -1)
+		queue_oom();
+	s->last = true;
 }
 
 /* explain_slice - search a piece further; true when the answer is complete */
@@ -302,6 +388,14 @@ explain_slice(struct queue *q, struct stream *s)
 				queue_oom();
 		}
 		return (false);
+	}
+	if (s->next.id != NULL || s->next.released_from != NULL) {
+		explain_next(q, s);
+		return (false);
+	}
+	if (s->only) {
+		released_answer(s);
+		return (true);
 	}
 	if (s->changed == 0)
 		end = s->search.query.id != NULL ? "{\"error\":\"unknown id\"}"
@@ -377,28 +471,36 @@ show(struct queue *q, uint64_t ref, const char *id)
 	struct buf b = BUF_INIT(PART_MAX);
 
 	if (e == NULL || (e->flags & E_UNCOMMITTED) != 0)
-		reply_error(q, ref, "unknown id", "");
+		command_error(q, ref, "unknown id", "");
 	else if (list_entry(q, e, true, &b) == -1) {
 		buf_fini(&b);
-		reply_error(q, ref, strerror(errno), "");
+		command_error(q, ref, strerror(errno), "");
 	} else
-		reply(q, ref, &b);
+		command_reply(q, ref, &b);
 }
 
-/* explain_queued - from the spool, if the message is still there */
+/* explain_queued - from the spool, if the message is still there; what it was
+ * before, or was to become, from the day files */
 static bool
 explain_queued(struct queue *q, uint64_t ref, const char *id)
 {
 	struct entry *e = entry_find(q, id);
 	struct buf r = BUF_INIT(RECORD_MAX + 1), b = BUF_INIT(PART_MAX);
+	struct stream *s;
 	bool found = e != NULL &&
 	    spool_read_record(q->spool, e->seq, &r) == 0 && r.len > 0;
 
-	if (found) {
+	if (found && leads_on(r.data, r.len)) {
+		if ((s = stream_new(q, ref, OP_EXPLAIN)) != NULL) {
+			s->search.query.id = strdup(id);
+			explain_line(s, r.data, r.len);
+			explain_next(q, s);
+		}
+	} else if (found) {
 		if ((buf_add(&b, "[", 1) | list_raw_json(&b, r.data, r.len) |
 		        buf_add(&b, "]", 1)) != 0)
 			queue_oom();
-		reply(q, ref, &b);
+		command_reply(q, ref, &b);
 	}
 	buf_fini(&r);
 	return (found);
@@ -414,7 +516,7 @@ explain(struct queue *q, uint64_t ref, char **w, int n)
 
 	for (i = 0; i < n; i++)
 		if (records_query_parse(&query, w[i]) == -1) {
-			reply_error(q, ref, "not understood: ", w[i]);
+			command_error(q, ref, "not understood: ", w[i]);
 			records_query_fini(&query);
 			return;
 		}
@@ -439,12 +541,18 @@ change(struct queue *q, uint64_t ref, enum op op, const char *arg)
 		(void)stream_new(q, ref, op);
 		return;
 	}
-	if ((e = entry_find(q, arg)) != NULL)
+	if ((e = entry_find(q, arg)) != NULL && op == OP_RELEASE &&
+	    is_caught(e))
+		command_error(q, ref,
+		    "milters hold it: they are asked again by \"milldamctl "
+		    "quarantine release\"",
+		    "");
+	else if (e != NULL)
 		reply_changed(q, ref, apply(q, e, op));
 	else if (op == OP_FLUSH)
 		reply_changed(q, ref, sites_wake_host(q, arg));
 	else
-		reply_error(q, ref, "unknown id", "");
+		command_error(q, ref, "unknown id", "");
 }
 
 /* words - the line's, in place; how many */
@@ -484,29 +592,41 @@ queue_command(struct queue *q, uint64_t ref, char **w, int n)
 	return (false);
 }
 
-/* quarantine_command - what milters had held, and nothing else */
-static bool
-quarantine_command(struct queue *q, uint64_t ref, char **w, int n)
+void
+command_list_caught(struct queue *q, uint64_t ref)
 {
-	struct stream *s;
-	struct entry *e;
-	bool show_it = n == 3 && strcmp(w[1], "show") == 0;
+	struct stream *s = stream_new(q, ref, OP_LIST);
 
-	if (n == 2 && strcmp(w[1], "list") == 0) {
-		if ((s = stream_new(q, ref, OP_LIST)) != NULL)
-			s->caught = true;
-		return (true);
+	if (s != NULL)
+		s->caught = true;
+}
+
+void
+command_was_released(struct queue *q, uint64_t ref, const char *id)
+{
+	struct records_query query = { .released_from = strdup(id) };
+	struct stream *s;
+
+	if (query.released_from == NULL)
+		queue_oom();
+	if ((s = stream_new(q, ref, OP_EXPLAIN)) != NULL) {
+		s->only = true;
+		if (records_search_start(&q->records, &s->search, &query) == -1)
+			queue_oom();
 	}
-	if (!show_it && (n != 3 || strcmp(w[1], "delete") != 0))
-		return (false);
-	e = entry_find(q, w[2]);
-	if (e == NULL || !is_caught(q, e))
-		reply_error(q, ref, "not in quarantine", "");
-	else if (show_it)
-		show(q, ref, w[2]);
-	else
-		reply_changed(q, ref, apply(q, e, OP_DELETE));
-	return (true);
+	records_query_fini(&query);
+}
+
+void
+command_show(struct queue *q, uint64_t ref, const char *id)
+{
+	show(q, ref, id);
+}
+
+void
+command_delete(struct queue *q, uint64_t ref, struct entry *e)
+{
+	reply_changed(q, ref, apply(q, e, OP_DELETE));
 }
 
 static void
@@ -516,7 +636,7 @@ status(struct queue *q, uint64_t ref)
 
 	if (list_status(q, &b) == -1)
 		queue_oom();
-	reply(q, ref, &b);
+	command_reply(q, ref, &b);
 }
 
 static void
@@ -526,7 +646,7 @@ metrics(struct queue *q, uint64_t ref)
 
 	if (queue_metrics(q, &b) == -1)
 		queue_oom();
-	reply(q, ref, &b);
+	command_reply(q, ref, &b);
 }
 
 void
@@ -550,7 +670,7 @@ queue_answer(struct queue *q, uint64_t ref, const char *line)
 	else if (n < 2 || n > WORDS_MAX ||
 	    !((strcmp(w[0], "queue") == 0 && queue_command(q, ref, w, n)) ||
 	        (strcmp(w[0], "quarantine") == 0 &&
-	            quarantine_command(q, ref, w, n))))
-		reply_error(q, ref, "unknown command ", line);
+	            caught_command(q, ref, w, n))))
+		command_error(q, ref, "unknown command ", line);
 	free(copy);
 }

@@ -76,6 +76,8 @@ entry_new(
 	e->own = (env->flags & ENV_BOUNCE) != 0;
 	if (env->sender[0] == '\0')
 		e->flags |= E_NULL;
+	if ((env->flags & ENV_HELD) != 0 && env->hold_by[0] != '\0')
+		e->flags |= E_CAUGHT;
 	if (q->n_entries >= q->n_ids)
 		rehash(q);
 	slot = id_slot(q, e->id);
@@ -249,7 +251,7 @@ entry_drop_env(struct queue *q, struct entry *e)
 	env_fini(&h->env);
 	free(h);
 	e->hot = NULL;
-	e->flags &= (uint8_t)~E_PINNED;
+	e->flags &= (uint16_t)~E_PINNED;
 }
 
 struct hot *

@@ -105,7 +105,9 @@ on_found(void *arg, struct spool_found *f)
 	entry_defer_flag(q, e, e->attempts > 0 && !f->held);
 	if (f->held) {
 		entry_set_held(q, e, true);
-		if (f->env.hold_reason[0] != '\0')
+		if (f->why[0] != '\0')
+			entry_set_reason(e, f->why);
+		else if (f->env.hold_reason[0] != '\0')
 			entry_set_reason(e, f->env.hold_reason);
 	}
 	entry_count(q, e);
@@ -162,6 +164,7 @@ queue_open(struct child *c)
 	TAILQ_INIT(&q->hots);
 	TAILQ_INIT(&q->pending);
 	TAILQ_INIT(&q->streams);
+	TAILQ_INIT(&q->releases);
 	for (i = 0; i < RELAYS_MAX; i++) {
 		q->relays[i].q = q;
 		q->relays[i].index = i;
@@ -283,6 +286,7 @@ on_pass(evutil_socket_t fd, short what, void *arg)
 	for (i = 0; i < q->n_relays; i++)
 		relay_pump(&q->relays[i]);
 	more = command_step(q);
+	release_tick(q, now);
 	spool_flush(q->spool);
 	if (now >= q->tick_ms + TICK_MS && spool_busy(q->spool)) {
 		q->tick_ms = now;
@@ -367,6 +371,9 @@ on_receiver(void *arg, struct chan *ch, struct frame *f)
 	case MSG_BIG_FILE:
 		submit_big_file(r, f);
 		return;
+	case MSG_RELEASED:
+		release_answered(r, f);
+		return;
 	case MSG_RECORD:
 		if (f->fd != -1)
 			(void)close(f->fd);
@@ -390,6 +397,7 @@ on_receiver_gone(void *arg, struct chan *ch)
 	(void)ch;
 	submit_forget(r);
 	chan_free(&r->ch);
+	release_receiver_gone(r);
 	queue_kick(r->q);
 }
 
@@ -400,6 +408,7 @@ receiver_set(struct queue *q, unsigned index, int sock)
 
 	submit_forget(r);
 	chan_free(&r->ch);
+	release_receiver_gone(r);
 	r->gen = ++q->receiver_gen;
 	r->ch = chan_new(q->c->base, sock, on_receiver, on_receiver_gone, r);
 	if (r->ch == NULL)

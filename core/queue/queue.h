@@ -57,12 +57,14 @@ TAILQ_HEAD(job_list, job);
 enum entry_flag {
 	E_UNCOMMITTED = 1, /* not on stable storage yet */
 	E_HELD = 2,
-	E_DEFERRED = 4, /* waits for a time or a dead site; counted */
-	E_WARNED = 8,   /* the delay warning was sent */
-	E_GONE = 16,    /* deleted; freed when its hand-outs are back */
-	E_PINNED = 32,  /* lookup was asked: keep the envelope */
-	E_NULL = 64,    /* null sender: never bounces */
-	E_FRONT = 128   /* its next job goes before the others */
+	E_DEFERRED = 4,   /* waits for a time or a dead site; counted */
+	E_WARNED = 8,     /* the delay warning was sent */
+	E_GONE = 16,      /* deleted; freed when its hand-outs are back */
+	E_PINNED = 32,    /* lookup was asked: keep the envelope */
+	E_NULL = 64,      /* null sender: never bounces */
+	E_FRONT = 128,    /* its next job goes before the others */
+	E_CAUGHT = 256,   /* held because milters said so, or failed */
+	E_RELEASING = 512 /* through the chain again: release.c */
 };
 
 /* An envelope in memory: of entries lately in use. */
@@ -95,7 +97,8 @@ struct entry {
 	uint32_t size; /* bytes */
 	uint32_t n_rcpts, left;
 	uint16_t flights, attempts;
-	uint8_t flags, deaths;
+	uint16_t flags; /* enum entry_flag */
+	uint8_t deaths;
 	bool own;     /* a bounce or notice, not from a client */
 	bool counted; /* in queue.waiting: durable and not over */
 	char id[ENV_ID_MAX];
@@ -152,6 +155,7 @@ struct relay {
 };
 
 struct submission; /* submit.c */
+struct release;    /* release.c */
 
 struct receiver {
 	struct queue *q;
@@ -176,6 +180,7 @@ struct pending {
 	struct buf own; /* the queue's own: content, to put it once more */
 	uint32_t flags;
 	bool is_own, again;
+	struct release *release; /* it is part of what came of one, or NULL */
 };
 TAILQ_HEAD(pending_list, pending);
 
@@ -225,6 +230,8 @@ struct queue {
 	struct counters counters;
 	struct limiter notices, doubles;
 	struct records records;
+	TAILQ_HEAD(, release) releases;
+	unsigned next_receiver;
 	TAILQ_HEAD(, stream) streams;
 	unsigned n_streams;
 	bool accepting, accepting_known;
@@ -348,6 +355,39 @@ void queue_answer(struct queue *, uint64_t ref, const char *line);
 void command_skip(struct queue *, struct entry *); /* it is about to go */
 bool command_step(struct queue *);                 /* true: more to do */
 void entry_hold(struct queue *, struct entry *, const char *why);
+void command_reply(struct queue *, uint64_t ref, struct buf *); /* the last */
+void command_error(
+    struct queue *, uint64_t ref, const char *what, const char *arg);
+void command_list_caught(struct queue *, uint64_t ref);
+void command_show(struct queue *, uint64_t ref, const char *id);
+void command_delete(struct queue *, uint64_t ref, struct entry *);
+/* command_was_released - an error that tells so of an id that is not held */
+void command_was_released(struct queue *, uint64_t ref, const char *id);
+
+/* caught.c */
+bool caught_command(struct queue *, uint64_t ref, char **words, int n);
+/* is_caught - held because a milter said so, or failed */
+bool is_caught(const struct entry *);
+
+/* release.c */
+/* release_done_fn - ids: what it became, as in a JSON array; NULL: it stays
+ * held, and why */
+typedef void release_done_fn(
+    struct queue *, void *arg, uint64_t cmd, const char *ids, const char *why);
+/* release_start - e is caught; more: milters to pass by, besides those that
+ * hold it.  NULL, or why not. */
+const char *release_start(struct queue *, struct entry *, const char *more,
+    release_done_fn *, void *arg, uint64_t cmd);
+/* release_find - that this receiver has in hand and has not submitted yet */
+struct release *release_find(struct receiver *, const char *id);
+/* release_put - its result is in a batch; the number of the held message */
+uint64_t release_put(struct release *);
+void release_unput(struct release *); /* the sync failed */
+void release_durable(
+    struct queue *, struct release *, const struct entry *, bool last);
+void release_answered(struct receiver *, struct frame *);
+void release_receiver_gone(struct receiver *);
+void release_tick(struct queue *, uint64_t now);
 
 /* list.c */
 int list_entry(struct queue *, struct entry *, bool full, struct buf *out)

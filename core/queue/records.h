@@ -53,16 +53,17 @@ enum {
 };
 
 struct records_query {
-	char *id;         /* queue id; those of its groups match too */
-	char *message_id; /* Message-ID, with or without its <> */
-	char *from, *to;  /* "a@b", "@b" (a domain), "<>"; any case */
+	char *id;            /* queue id; those of its groups match too */
+	char *released_from; /* of the held message that was released */
+	char *message_id;    /* Message-ID, with or without its <> */
+	char *from, *to;     /* "a@b", "@b" (a domain), "<>"; any case */
 	uint64_t since_ms, until_ms; /* Unix time; until 0: now */
 	unsigned limit;              /* 0: RECORDS_LIMIT_MAX */
 };
 
-/* records_query_parse - one word: "id=X", "message-id=X", "from=X", "to=X",
- * "since=UNIX" and "until=UNIX" (seconds), "limit=N", or an id or a Message-ID
- * (with an @) alone.  -1 with EINVAL or ENOMEM. */
+/* records_query_parse - one word: "id=X", "released-from=X", "message-id=X",
+ * "from=X", "to=X", "since=UNIX" and "until=UNIX" (seconds), "limit=N", or an
+ * id or a Message-ID (with an @) alone.  -1 with EINVAL or ENOMEM. */
 int records_query_parse(struct records_query *, const char *word)
     __attribute__((__warn_unused_result__));
 void records_query_fini(struct records_query *);

@@ -248,13 +248,21 @@ records_time(const char *line, size_t len)
 }
 
 /* What a record must still show. */
-enum { W_ID = 1, W_MESSAGE_ID = 2, W_FROM = 4, W_TO = 8, W_TIME = 16 };
+enum {
+	W_ID = 1,
+	W_MESSAGE_ID = 2,
+	W_FROM = 4,
+	W_TO = 8,
+	W_TIME = 16,
+	W_RELEASED = 32
+};
 
 static unsigned
 wanted(const struct records_query *q)
 {
 	return ((q->id != NULL ? W_ID : 0u) |
 	    (q->message_id != NULL ? W_MESSAGE_ID : 0u) |
+	    (q->released_from != NULL ? W_RELEASED : 0u) |
 	    (q->from != NULL ? W_FROM : 0u) | (q->to != NULL ? W_TO : 0u) |
 	    (q->since_ms != 0 || q->until_ms != 0 ? W_TIME : 0u));
 }
@@ -267,7 +275,8 @@ concerns(const struct text *key, unsigned want)
 		const char *name;
 		unsigned bit;
 	} rows[] = { { "id", W_ID }, { "time", W_TIME }, { "sender", W_FROM },
-		{ "recipients", W_TO }, { "message_id", W_MESSAGE_ID } };
+		{ "recipients", W_TO }, { "message_id", W_MESSAGE_ID },
+		{ "released_from", W_RELEASED } };
 	size_t i;
 
 	for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
@@ -289,6 +298,8 @@ satisfies(const struct records_query *q, unsigned wish, struct text *t)
 	switch (wish) {
 	case W_ID:
 		return (same_id(value, q->id));
+	case W_RELEASED:
+		return (same_id(value, q->released_from));
 	case W_FROM:
 		return (same_address(value, q->from));
 	case W_MESSAGE_ID:
@@ -321,6 +332,7 @@ void
 records_query_fini(struct records_query *q)
 {
 	free(q->id);
+	free(q->released_from);
 	free(q->message_id);
 	free(q->from);
 	free(q->to);
@@ -364,6 +376,8 @@ records_query_parse(struct records_query *q, const char *word)
 
 	if (n > 0 && key_is(&key, "id"))
 		return (keep(&q->id, value));
+	if (n > 0 && key_is(&key, "released-from"))
+		return (keep(&q->released_from, value));
 	if (n > 0 && key_is(&key, "message-id"))
 		return (keep(&q->message_id, value));
 	if (n > 0 && key_is(&key, "from"))

@@ -30,17 +30,19 @@ enum {
 	DAY_MS = 86400 * 1000
 };
 
-/* narrow - an id tells when its message began */
+/* narrow - an id tells when its message began; its release came later */
 static void
 narrow(struct records_query *q)
 {
-	uint64_t at = q->id != NULL ? queue_id_time(q->id) * 1000 : 0;
+	const char *id = q->id != NULL ? q->id : q->released_from;
+	uint64_t at = id != NULL ? queue_id_time(id) * 1000 : 0;
 
 	if (at == 0)
 		return;
 	if (at > ID_SLACK_MS && q->since_ms < at - ID_SLACK_MS)
 		q->since_ms = at - ID_SLACK_MS;
-	if (q->until_ms == 0 || q->until_ms > at + ID_SLACK_MS)
+	if (q->id != NULL &&
+	    (q->until_ms == 0 || q->until_ms > at + ID_SLACK_MS))
 		q->until_ms = at + ID_SLACK_MS;
 }
 

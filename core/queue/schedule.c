@@ -395,7 +395,7 @@ unpin(struct entry *e)
 	for (i = 0; i < e->n_rcpts; i++)
 		if (entry_state(e, i) == R_ROUTING)
 			return;
-	e->flags &= (uint8_t)~E_PINNED;
+	e->flags &= (uint16_t)~E_PINNED;
 }
 
 /* routed - lookup's answer for one recipient */

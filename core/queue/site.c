@@ -173,7 +173,7 @@ site_add_job(struct queue *q, struct site *s, struct entry *e)
 		TAILQ_INSERT_HEAD(&s->jobs, j, in_site);
 	else
 		TAILQ_INSERT_TAIL(&s->jobs, j, in_site);
-	e->flags &= (uint8_t)~E_FRONT;
+	e->flags &= (uint16_t)~E_FRONT;
 	s->n_jobs++;
 	if (s->fails > 0)
 		entry_defer_flag(q, e, true);

@@ -33,7 +33,9 @@ struct submission {
 	uint32_t crc;
 	const void *content, *received;
 	size_t content_len, received_len;
-	const char *record;
+	const char *record, *instead;
+	const void *origin;
+	size_t origin_len;
 	int fd;
 	char *frame; /* what the pointers point into, if it is ours */
 	char *mem;   /* content from a memory file */
@@ -71,6 +73,8 @@ parse(struct frame *f, struct submission *s)
 	s->content = unpack_blob(&u, &s->content_len);
 	s->received = unpack_blob(&u, &s->received_len);
 	s->record = unpack_str(&u);
+	s->origin = unpack_blob(&u, &s->origin_len);
+	s->instead = unpack_str(&u);
 	if (unpack_end(&u) == -1) {
 		env_fini(&s->env);
 		return (-1);
@@ -221,12 +225,15 @@ fill(struct spool_new *m, const struct submission *s, bool large)
 	m->received = s->received;
 	m->received_len = s->received_len;
 	m->record = s->record;
+	m->origin = s->origin;
+	m->origin_len = s->origin_len;
 	m->file = large && s->length > SMALL;
 }
 
 /* put_all - all or none; the pendings of a set share one answer */
 static int
-put_all(struct receiver *r, uint64_t ref, struct submission *s, size_t n)
+put_all(struct receiver *r, uint64_t ref, struct submission *s, size_t n,
+    struct release *l)
 {
 	struct spool_new m[SET_MAX] = { { .fd = -1 } };
 	struct spool_place place[SET_MAX];
@@ -234,6 +241,7 @@ put_all(struct receiver *r, uint64_t ref, struct submission *s, size_t n)
 	struct pending *p[SET_MAX];
 	struct queue *q = r->q;
 	size_t i;
+	int rc;
 
 	if (q->spool == NULL) {
 		errno = EIO;
@@ -247,7 +255,12 @@ put_all(struct receiver *r, uint64_t ref, struct submission *s, size_t n)
 	}
 	for (i = 0; i < n; i++)
 		fill(&m[i], &s[i], n > 1 && all > max);
-	if (spool_put_messages(q->spool, m, n, seq, place) == -1)
+	if (l == NULL)
+		rc = spool_put_messages(q->spool, m, n, seq, place);
+	else if ((rc = spool_put_instead(
+	              q->spool, release_put(l), m, n, seq, place)) == -1)
+		release_unput(l);
+	if (rc == -1)
 		return (-1);
 	for (i = 0; i < n; i++) {
 		p[i] =
@@ -255,6 +268,7 @@ put_all(struct receiver *r, uint64_t ref, struct submission *s, size_t n)
 		p[i]->receiver = r->index;
 		p[i]->receiver_gen = r->gen;
 		p[i]->ref = ref;
+		p[i]->release = l;
 		if ((p[i]->record = strdup(s[i].record)) == NULL)
 			queue_oom();
 	}
@@ -266,13 +280,18 @@ put_all(struct receiver *r, uint64_t ref, struct submission *s, size_t n)
 static void
 submit(struct receiver *r, uint64_t ref, struct submission *s, size_t n)
 {
-	const char *why;
+	const char *instead = s[n - 1].instead, *why;
+	struct release *l = NULL;
 	int e;
 
-	if ((why = refusal_all(r->q, s, n)) != NULL) {
+	why = refusal_all(r->q, s, n);
+	if (why == NULL && instead[0] != '\0' &&
+	    (l = release_find(r, instead)) == NULL)
+		why = "the held message is not being released";
+	if (why != NULL) {
 		log_err("receiver.%u: submit: %s", r->index, why);
 		answer(r, ref, 3, why);
-	} else if (put_all(r, ref, s, n) == -1) {
+	} else if (put_all(r, ref, s, n, l) == -1) {
 		e = errno;
 		log_err("receiver.%u: submit: %s", r->index, strerror(e));
 		answer(r, ref,
@@ -337,6 +356,7 @@ submit_frame(struct receiver *r, struct frame *f)
 			(void)close(f->fd);
 		submit_forget(r);
 		chan_free(&r->ch);
+		release_receiver_gone(r);
 		return;
 	}
 	if (!more && r->n_more == 0) {
@@ -349,6 +369,7 @@ submit_frame(struct receiver *r, struct frame *f)
 		submission_fini(&s);
 		submit_forget(r);
 		chan_free(&r->ch);
+		release_receiver_gone(r);
 		return;
 	}
 	if (!more) {
@@ -473,13 +494,15 @@ durable(struct queue *q, struct pending *p)
 	struct entry *e = p->e;
 	const struct envelope *v = &e->hot->env;
 
-	e->flags &= (uint8_t)~E_UNCOMMITTED;
+	e->flags &= (uint16_t)~E_UNCOMMITTED;
 	entry_count(q, e);
-	q->counters.messages[e->own]++;
-	q->counters.recipients[e->own] += e->n_rcpts;
+	if (p->release == NULL) {
+		q->counters.messages[e->own]++;
+		q->counters.recipients[e->own] += e->n_rcpts;
+	}
 	log_from(e, v, p->record);
 	if (!p->is_own) {
-		q->counters.accepted++;
+		q->counters.accepted += p->release == NULL;
 		/* Syncs end in the order of puts: the set is durable. */
 		if (p->answers == p && r->ch != NULL &&
 		    r->gen == p->receiver_gen)
@@ -493,6 +516,8 @@ durable(struct queue *q, struct pending *p)
 		entry_set_held(q, e, true);
 		entry_set_reason(e, v->hold_reason);
 	}
+	if (p->release != NULL)
+		release_durable(q, p->release, e, p->answers == p);
 	e->next_ms = 1; /* at once */
 	entry_settle(q, e);
 }
@@ -517,6 +542,8 @@ lost(struct queue *q, struct pending *p)
 		if (p->answers == p && r->ch != NULL &&
 		    r->gen == p->receiver_gen)
 			answer(r, p->ref, 2, "writing to storage failed");
+		if (p->release != NULL)
+			release_unput(p->release);
 		entry_free(q, p->e);
 		return;
 	}

@@ -1,5 +1,6 @@
 noinst_LTLIBRARIES += %D%/libreceiver.la
 %C%_libreceiver_la_CPPFLAGS = $(AM_CPPFLAGS) $(EVENT_CFLAGS)
+%C%_libreceiver_la_LIBADD = quarantine/libquarantine.la
 %C%_libreceiver_la_SOURCES = \
 	%D%/content.c \
 	%D%/dispatch.c \
@@ -11,6 +12,7 @@ noinst_LTLIBRARIES += %D%/libreceiver.la
 	%D%/receiver.c %D%/receiver.h \
 	%D%/record.c \
 	%D%/recordings.c \
+	%D%/release.c \
 	%D%/session.c \
 	%D%/split.c \
 	%D%/store.c \

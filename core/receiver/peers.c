@@ -88,6 +88,8 @@ on_frame(void *arg, struct chan *ch, struct frame *f)
 
 	if (f->type == MSG_ACCEPTING && ch == r->queue)
 		on_accepting(r, f);
+	else if (f->type == MSG_RELEASE && ch == r->queue)
+		release_frame(r, f);
 	else if (slot < r->n_slots && (s = r->slots[slot]) != NULL &&
 	    s->wait == WAIT_PEER && s->ask_ref == f->ref && s->asked == ch)
 		answer(s, f);

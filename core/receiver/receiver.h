@@ -113,6 +113,8 @@ struct stream {
 	size_t map_len;
 };
 
+struct release; /* release.c: of a held message, instead of a client */
+
 struct transaction {
 	struct envelope env;
 	struct message msg;
@@ -183,7 +185,8 @@ struct session {
 	struct buf in; /* it, while it must be kept */
 	struct buf out;
 	size_t out_off;
-	struct command *cmd; /* in hand */
+	struct command *cmd;     /* in hand */
+	struct release *release; /* NULL: a client's session */
 	struct transaction *tx;
 };
 
@@ -264,6 +267,9 @@ void names_clear(struct receiver *);
 int session_new(struct receiver *, int sock, const struct listener *,
     const struct sockaddr_storage *peer)
     __attribute__((__warn_unused_result__));
+/* session_bare - without a client; the caller goes on with session_go() */
+struct session *session_bare(
+    struct receiver *, const struct listener *, struct release *);
 void session_go(struct session *);
 void session_stop(struct session *); /* the process is stopping */
 int session_ask(struct session *, struct chan *, uint16_t type,
@@ -357,6 +363,23 @@ int submit_status(
 /* split.c: a message of several groups */
 void split_message(struct session *, const struct chain_answer *);
 void split_free(struct transaction *);
+
+/* release.c: a held message through the chain again */
+void release_frame(struct receiver *, struct frame *);
+/* release_said - what a client would be told */
+void release_said(struct release *, const char *reply);
+/* release_kept - it stays held, and why; ends the transaction */
+void release_kept(struct session *, const char *milter, const char *why);
+void release_free(struct session *);
+/* release_over - its transaction is */
+bool release_over(const struct session *);
+const char *release_id(const struct release *); /* of the held message */
+const char *release_without(const struct release *);
+/* release_received - our Received field of then; 0 or -1 */
+int release_received(struct session *);
+/* release_origin - of the message in hand, which is to be held */
+int release_origin(struct session *, struct buf *out)
+    __attribute__((__warn_unused_result__));
 
 /* record.c */
 void record_send(struct session *, const char *outcome, const char *reply,

@@ -150,13 +150,24 @@ struct told {
 	bool rcpts; /* name them */
 };
 
+/* add_release - of which held message, and who was passed by */
+static int
+add_release(const struct session *s, struct buf *out)
+{
+	const struct release *l = s->release;
+
+	return (l == NULL ? 0
+	                  : json_kv_str(out, "released_from", release_id(l)) |
+	            json_kv_str(out, "without", release_without(l)));
+}
+
 static int
 make(struct session *s, const struct envelope *e, int group,
     const struct told *t, struct buf *out)
 {
 	if (buf_add(out, "{", 1) == -1 || json_kv_str(out, "id", e->id) == -1 ||
 	    (group != -1 && json_kv_num(out, "group", e->group) == -1) ||
-	    add_time(out, e->arrival_ms) == -1 ||
+	    add_release(s, out) == -1 || add_time(out, e->arrival_ms) == -1 ||
 	    json_kv_str(out, "client", e->client_addr) == -1 ||
 	    json_kv_str(out, "client_name", e->client_name) == -1 ||
 	    json_kv_str(out, "helo", e->helo) == -1 ||

@@ -41,7 +41,10 @@ session_free(struct session *s)
 	(void)event_del(&s->rd);
 	(void)event_del(&s->wr);
 	(void)event_del(&s->timer);
-	(void)close(s->sock);
+	if (s->release != NULL)
+		release_free(s);
+	else
+		(void)close(s->sock);
 	buf_fini(&s->in);
 	buf_fini(&s->out);
 	free(s->cmd);
@@ -68,6 +71,11 @@ reply(struct session *s, const char *fmt, va_list ap)
 		return;
 	if (vasprintf(&text, fmt, ap) == -1) {
 		s->dead = true;
+		return;
+	}
+	if (s->release != NULL) {
+		release_said(s->release, text);
+		free(text);
 		return;
 	}
 	if (buf_add(&s->out, text, strlen(text)) == -1 ||
@@ -337,6 +345,16 @@ use_input(struct session *s)
 void
 session_go(struct session *s)
 {
+	if (s->release != NULL) {
+		s->dead |= release_over(s);
+		if (s->wait == WAIT_CHAIN)
+			s->deadline_ms = 0; /* the engine has its budgets */
+		if (!s->dead)
+			set_timer(s);
+		else
+			session_free(s);
+		return;
+	}
 	use_input(s);
 	/* While a question is open its reply will join these. */
 	if (!s->dead && s->out.len > 0 && (s->quit || s->wait == WAIT_NOTHING))
@@ -510,8 +528,9 @@ take_slot(struct receiver *r, struct session *s)
 	return (0);
 }
 
-int
-session_new(struct receiver *r, int sock, const struct listener *l,
+/* make - a session in its slot */
+static struct session *
+make(struct receiver *r, int sock, const struct listener *l,
     const struct sockaddr_storage *peer)
 {
 	struct event_base *base = r->child->base;
@@ -519,7 +538,7 @@ session_new(struct receiver *r, int sock, const struct listener *l,
 
 	if (s == NULL || take_slot(r, s) == -1) {
 		free(s);
-		return (-1);
+		return (NULL);
 	}
 	s->r = r;
 	s->sock = sock;
@@ -530,11 +549,35 @@ session_new(struct receiver *r, int sock, const struct listener *l,
 	doors_key(peer, s->client_key);
 	(void)doors_client_count(r, s->client_key, 1);
 	r->n_sessions++;
-	r->sessions_total++;
 	(void)event_assign(
 	    &s->rd, base, sock, EV_READ | EV_PERSIST, on_read, s);
 	(void)event_assign(&s->wr, base, sock, EV_WRITE, on_write, s);
 	(void)event_assign(&s->timer, base, -1, EV_TIMEOUT, on_timer, s);
+	return (s);
+}
+
+struct session *
+session_bare(
+    struct receiver *r, const struct listener *l, struct release *release)
+{
+	struct sockaddr_storage nobody;
+	struct session *s;
+
+	memset(&nobody, 0, sizeof(nobody));
+	if ((s = make(r, -1, l, &nobody)) != NULL)
+		s->release = release;
+	return (s);
+}
+
+int
+session_new(struct receiver *r, int sock, const struct listener *l,
+    const struct sockaddr_storage *peer)
+{
+	struct session *s = make(r, sock, l, peer);
+
+	if (s == NULL)
+		return (-1);
+	r->sessions_total++;
 	greet_begin(s, peer);
 	session_go(s);
 	return (0);

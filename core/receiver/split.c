@@ -13,6 +13,7 @@
 #include "core/receiver/receiver.h"
 
 #include "milter-sdk/base/pack.h"
+#include "quarantine/quarantine.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,15 +45,22 @@ split_free(struct transaction *t)
 	t->parts = NULL;
 }
 
+/* hold - by and, of a release, those that had held it before */
 static int
-hold(struct part *p, const char *reason, const char *by)
+hold(struct session *s, struct part *p, const char *reason, const char *by)
 {
+	char *all = quarantine_names_add(
+	    s->release != NULL ? release_without(s->release) : "", by);
+	int rc;
+
 	p->queue = true;
 	p->env.flags |= ENV_HELD;
-	return (env_set(&p->env.hold_reason, reason) == -1 ||
-	            env_set(&p->env.hold_by, by) == -1
-	        ? -1
-	        : 0);
+	rc = all == NULL || env_set(&p->env.hold_reason, reason) == -1 ||
+	        env_set(&p->env.hold_by, all) == -1
+	    ? -1
+	    : 0;
+	free(all);
+	return (rc);
 }
 
 /* bounce - the queue returns it to the sender */
@@ -97,8 +105,9 @@ refused(struct session *s, struct part *p)
 	    "refused by milter %.40s while "
 	    "other recipients were accepted: %.*s",
 	    p->milter, (int)strcspn(p->reply, "\r"), p->reply);
-	/* Nobody could tell the null sender. */
-	if (action == MIXED_BOUNCE && p->env.sender[0] == '\0')
+	/* Nobody could tell the null sender; a release loses nothing. */
+	if ((action == MIXED_BOUNCE && p->env.sender[0] == '\0') ||
+	    s->release != NULL)
 		action = MIXED_QUARANTINE;
 	log_info("%s: milter=%s, reject=%s, %s=%s", p->env.id,
 	    log_quote(who, sizeof(who), p->milter),
@@ -107,7 +116,8 @@ refused(struct session *s, struct part *p)
 	    s->tx->prdr ? "PRDR" : words[action]);
 	if (s->tx->prdr || action == MIXED_DISCARD)
 		return (0);
-	return (action == MIXED_BOUNCE ? bounce(p) : hold(p, text, p->milter));
+	return (
+	    action == MIXED_BOUNCE ? bounce(p) : hold(s, p, text, p->milter));
 }
 
 /* take - one group's result, and what becomes of it */
@@ -131,10 +141,12 @@ take(struct session *s, struct part *p, struct chain_group *g)
 		return (-1);
 	if (p->reply[0] != '\0')
 		return (refused(s, p));
+	if (g->verdict == CHAIN_DISCARD && s->release != NULL)
+		return (hold(s, p, "would be discarded", p->milter));
 	if (g->verdict != CHAIN_CONTINUE || p->env.n_rcpts == 0)
 		return (0);
 	if (g->quarantine)
-		return (hold(p, g->reason, g->hold_by));
+		return (hold(s, p, g->reason, g->hold_by));
 	p->queue = true;
 	return (0);
 }
@@ -184,7 +196,7 @@ done(struct session *s)
 		(void)snprintf(text, sizeof(text),
 		    "250 2.0.0 %s Message accepted for delivery", t->env.id);
 		reply = text;
-		s->r->messages++;
+		s->r->messages += s->release == NULL;
 		s->commands = 0;
 	}
 	tx_reply(s, reply);
@@ -396,6 +408,31 @@ go(struct session *s)
 		fail(s);
 }
 
+/* stays - a release without a message to deliver, or that would lose one */
+static bool
+stays(struct session *s)
+{
+	const struct transaction *t = s->tx;
+	const struct part *p = NULL;
+	size_t i;
+
+	if (s->release == NULL)
+		return (false);
+	for (i = 0; i < t->n_parts; i++) {
+		if (!t->parts[i].queue) {
+			release_kept(s, "", "milters left no recipient");
+			return (true);
+		}
+		if ((t->parts[i].env.flags & ENV_HELD) == 0)
+			p = &t->parts[i];
+	}
+	if (p != NULL)
+		return (false);
+	p = &t->parts[0];
+	release_kept(s, p->env.hold_by, p->env.hold_reason);
+	return (true);
+}
+
 void
 split_message(struct session *s, const struct chain_answer *a)
 {
@@ -413,6 +450,6 @@ split_message(struct session *s, const struct chain_answer *a)
 	}
 	if (rc == -1)
 		fail(s);
-	else
+	else if (!stays(s))
 		go(s);
 }

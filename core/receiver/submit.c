@@ -14,6 +14,7 @@
 #include "core/smtp/received.h"
 #include "milter-sdk/base/crc32c.h"
 #include "milter-sdk/base/pack.h"
+#include "quarantine/quarantine.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +33,7 @@ accepted(struct session *s)
 	struct transaction *t = s->tx;
 	char reply[100];
 
-	s->r->messages++;
+	s->r->messages += s->release == NULL;
 	s->commands = 0;
 	(void)snprintf(reply, sizeof(reply),
 	    "250 2.0.0 %s Message accepted for delivery", t->env.id);
@@ -144,21 +145,26 @@ submit_pack(struct session *s, const struct outgoing *o, struct buf *b)
 {
 	const struct buf *received = &s->tx->data.header;
 	struct buf record = BUF_INIT(RECORD_MAX);
+	struct buf origin = BUF_INIT(2 * QUARANTINE_ORIGIN_MAX);
 	struct packer k = { b, false };
 	bool held = (o->env->flags & ENV_HELD) != 0;
 	bool keep = o->msg->header_changed && received->len <= RECEIVED_MAX;
 	int rc = -1;
 
 	if (record_make(s, o->env, o->group, held ? "held" : "queued", "",
-	        o->env->hold_by, &record) == 0) {
+	        o->env->hold_by, &record) == 0 &&
+	    (!held || release_origin(s, &origin) == 0)) {
 		env_pack(&k, o->env);
 		pack_content(&k, o);
 		pack_blob(
 		    &k, keep ? received->data : "", keep ? received->len : 0);
 		pack_str(&k, record.data);
+		pack_blob(&k, origin.data, origin.len);
+		pack_str(&k, s->release != NULL ? release_id(s->release) : "");
 		rc = pack_end(&k);
 	}
 	buf_fini(&record);
+	buf_fini(&origin);
 	return (rc);
 }
 
@@ -317,7 +323,10 @@ finish_message(struct session *s)
 		return;
 	}
 	if (t->env.n_rcpts == 0) {
-		discarded(s, "");
+		if (s->release != NULL)
+			release_kept(s, "", "milters left no recipient");
+		else
+			discarded(s, "");
 		return;
 	}
 	if (message_header(&t->msg, &t->header) == -1) {
@@ -337,6 +346,26 @@ hold(struct envelope *e, const struct chain_answer *a)
 	        : 0);
 }
 
+/* stays - a release that comes to anything but a message to deliver */
+static bool
+stays(struct session *s, const struct chain_answer *a)
+{
+	char text[600];
+
+	if (s->release == NULL ||
+	    (a->verdict != CHAIN_DISCARD &&
+	        (a->verdict != CHAIN_CONTINUE || !a->quarantine)))
+		return (false);
+	if (a->verdict == CHAIN_DISCARD)
+		(void)snprintf(text, sizeof(text),
+		    "would be discarded by milter %.60s", a->milter);
+	else
+		(void)snprintf(text, sizeof(text), "held by milter %.60s: %s",
+		    a->hold_by, a->reason);
+	release_kept(s, a->quarantine ? a->hold_by : a->milter, text);
+	return (true);
+}
+
 static void
 message_done(void *arg, const struct chain_answer *a)
 {
@@ -346,6 +375,10 @@ message_done(void *arg, const struct chain_answer *a)
 	if (a->n_groups > 1 && a->verdict != CHAIN_SHUTDOWN &&
 	    (a->verdict == CHAIN_CONTINUE || s->tx->prdr)) {
 		split_message(s, a);
+		session_go(s);
+		return;
+	}
+	if (stays(s, a)) {
 		session_go(s);
 		return;
 	}
@@ -397,7 +430,8 @@ submit_fields(struct session *s)
 	t->env.hops = (uint16_t)t->data.hops;
 	return (header_split(t->data.header.data, t->data.header.len, &t->msg) ==
 	                -1 ||
-	            add_received(s) == -1
+	            (s->release != NULL ? release_received(s)
+	                                : add_received(s)) == -1
 	        ? -1
 	        : 0);
 }

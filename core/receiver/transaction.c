@@ -125,6 +125,10 @@ void
 tx_fail(struct session *s, const char *outcome, const char *reply,
     const char *milter)
 {
+	if (s->release != NULL) {
+		release_kept(s, milter, reply);
+		return;
+	}
 	if (reply[0] == '5')
 		s->r->rejected++;
 	record_refusal(s, milter, reply, NULL);

@@ -90,6 +90,7 @@ ent_del(struct spool *sp, struct ent *e)
 	if (e->rec != NULL) {
 		free(e->rec->states);
 		free(e->rec->last_reply);
+		free(e->rec->why);
 		free(e->rec);
 	}
 	free(e->more);

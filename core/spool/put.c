@@ -134,6 +134,8 @@ meta_pack(struct buf *meta, const struct spool_new *m)
 	env_pack(&k, m->env);
 	pack_str(&k, m->record);
 	pack_blob(&k, m->received, m->received_len);
+	if (m->origin_len > 0)
+		pack_blob(&k, m->origin, m->origin_len);
 	return (pack_end(&k));
 }
 
@@ -226,29 +228,93 @@ unprepare(struct spool *sp, struct putting *p)
 	}
 }
 
+/* replace - old is over with the batch at hand */
+static int
+replace(struct spool *sp, struct ent *old)
+{
+	struct rec_head h = { .type = REC_REPLACED, .seq = old->seq };
+	struct rec_small s = { .text = "released" };
+	struct buf out = BUF_INIT(256);
+	struct batch *b = sp->cur;
+	struct iovec iov;
+	uint64_t off;
+	int r = -1;
+
+	if (grow(&b->ended, &b->cap_ended, b->n_ended, sizeof(old->seq)) ==
+	        -1 ||
+	    rec_small_put(&out, &s) == -1)
+		goto done;
+	iov.iov_base = out.data;
+	iov.iov_len = out.len;
+	if ((r = journal_add(sp, &h, &iov, 1, true, &off)) == -1)
+		goto done;
+	b->ended[b->n_ended++] = old->seq;
+	old->ended = old->replaced = true;
+done:
+	buf_fini(&out);
+	return (r);
+}
+
 /* add_all - the records, one batch; once there is room nothing can fail on the
  * way */
 static int
 add_all(struct spool *sp, const struct spool_new *m, struct putting *p,
-    size_t n, uint64_t size)
+    size_t n, uint64_t size, struct ent *old)
 {
 	size_t i;
 	int r = 0;
 
-	if (n > 1 && journal_room(sp, size, true) == -1)
+	if (old != NULL)
+		size += rec_size(64);
+	sp->together = n > 1 || old != NULL;
+	if (sp->together && journal_room(sp, size, true) == -1) {
+		sp->together = false;
 		return (-1);
-	sp->together = n > 1;
+	}
 	for (i = 0; i < n && r == 0; i++)
 		r = message_add(sp, &m[i], &p[i]);
+	if (r == 0 && old != NULL && replace(sp, old) == -1) {
+		r = -1;
+		i = n + 1;
+	}
 	sp->together = false;
 	if (r == -1 && i > 1)
 		abort(); /* half of a set is in the batch: never write it */
 	return (r);
 }
 
+/* count - what was put.  Those that take the place of another were accepted
+ * with it: only recipients that milters have added or taken away since. */
+static void
+count(struct spool *sp, struct putting *p, size_t n, struct ent *old)
+{
+	struct spool_totals *t = &sp->totals;
+	int64_t now = 0;
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		struct ent *e = p[i].e;
+
+		e->counted = old == NULL;
+		now += e->n_rcpts;
+		if (!e->counted)
+			continue;
+		t->messages[e->own]++;
+		t->accepted[e->own] += e->n_rcpts;
+	}
+	if (old != NULL) {
+		old->more_rcpts = now - (int64_t)old->left;
+		if (old->more_rcpts > 0)
+			t->accepted[old->own] += (uint64_t)old->more_rcpts;
+		else
+			t->discarded[old->own] += (uint64_t)-old->more_rcpts;
+	}
+	sp->totals_new = true;
+}
+
 static int
 put_all(struct spool *sp, const struct spool_new *m, struct putting *p,
-    size_t n, uint64_t *seq_r, struct spool_place *place_r)
+    size_t n, uint64_t *seq_r, struct spool_place *place_r, struct ent *old)
 {
 	uint64_t size = 0;
 	size_t i;
@@ -256,7 +322,7 @@ put_all(struct spool *sp, const struct spool_new *m, struct putting *p,
 	for (i = 0; i < n; i++)
 		if (prepare(sp, &m[i], sp->next_seq + i, &p[i], &size) == -1)
 			return (-1);
-	if (add_all(sp, m, p, n, size) == -1)
+	if (add_all(sp, m, p, n, size, old) == -1)
 		return (-1);
 	for (i = 0; i < n; i++) {
 		place_r[i] = p[i].msg.place;
@@ -267,15 +333,13 @@ put_all(struct spool *sp, const struct spool_new *m, struct putting *p,
 		seq_r[i] = sp->next_seq++;
 		sp->stats.messages_put++;
 		p[i].e->own = (m[i].env->flags & ENV_BOUNCE) != 0;
-		sp->totals.messages[p[i].e->own]++;
-		sp->totals.accepted[p[i].e->own] += p[i].e->n_rcpts;
 	}
-	sp->totals_new = true;
+	count(sp, p, n, old);
 	return (0);
 }
 
-int
-spool_put_messages(struct spool *sp, const struct spool_new *m, size_t n,
+static int
+put_set(struct spool *sp, struct ent *old, const struct spool_new *m, size_t n,
     uint64_t *seq_r, struct spool_place *place_r)
 {
 	struct putting one = { .e = NULL }, *p = &one;
@@ -294,7 +358,7 @@ spool_put_messages(struct spool *sp, const struct spool_new *m, size_t n,
 		}
 	if (n > 1 && (p = calloc(n, sizeof(*p))) == NULL)
 		return (-1);
-	if (put_all(sp, m, p, n, seq_r, place_r) == -1) {
+	if (put_all(sp, m, p, n, seq_r, place_r, old) == -1) {
 		err = errno == EDQUOT ? ENOSPC : errno;
 		for (i = 0; i < n; i++)
 			unprepare(sp, &p[i]);
@@ -311,6 +375,26 @@ spool_put_messages(struct spool *sp, const struct spool_new *m, size_t n,
 	}
 	errno = err;
 	return (-1);
+}
+
+int
+spool_put_messages(struct spool *sp, const struct spool_new *m, size_t n,
+    uint64_t *seq_r, struct spool_place *place_r)
+{
+	return (put_set(sp, NULL, m, n, seq_r, place_r));
+}
+
+int
+spool_put_instead(struct spool *sp, uint64_t old, const struct spool_new *m,
+    size_t n, uint64_t *seq_r, struct spool_place *place_r)
+{
+	struct ent *e = ent_find(sp, old);
+
+	if (e == NULL || e->ended) {
+		errno = ENOENT;
+		return (-1);
+	}
+	return (put_set(sp, e, m, n, seq_r, place_r));
 }
 
 int

@@ -75,17 +75,19 @@ spool_read_envelope(struct spool *sp, uint64_t seq, struct envelope *env_r)
 	return (r);
 }
 
-/* read_after - the n-th thing behind the envelope: record, received header */
+enum after { AFTER_RECORD, AFTER_RECEIVED, AFTER_ORIGIN };
+
+/* read_after - one of the things behind the envelope */
 static int
-read_after(struct spool *sp, uint64_t seq, struct buf *out, bool received)
+read_after(struct spool *sp, uint64_t seq, struct buf *out, enum after what)
 {
 	struct envelope env;
 	struct unpacker u;
 	struct rec_msg m;
-	const void *p;
+	const void *p, *origin = "";
 	const char *s;
 	char *meta;
-	size_t n;
+	size_t n, n_origin = 0;
 	int r = -1;
 
 	if (message_read(sp, seq, &m, &meta) == -1)
@@ -96,9 +98,13 @@ read_after(struct spool *sp, uint64_t seq, struct buf *out, bool received)
 	env_fini(&env);
 	s = unpack_str(&u);
 	p = unpack_blob(&u, &n);
+	if (u.n > 0)
+		origin = unpack_blob(&u, &n_origin);
 	if (unpack_end(&u) == -1)
 		goto done;
-	r = received ? buf_add(out, p, n) : buf_add(out, s, strlen(s));
+	r = what == AFTER_RECEIVED ? buf_add(out, p, n)
+	    : what == AFTER_ORIGIN ? buf_add(out, origin, n_origin)
+	                           : buf_add(out, s, strlen(s));
 done:
 	free(meta);
 	return (r);
@@ -107,13 +113,27 @@ done:
 int
 spool_read_record(struct spool *sp, uint64_t seq, struct buf *out)
 {
-	return (read_after(sp, seq, out, false));
+	return (read_after(sp, seq, out, AFTER_RECORD));
 }
 
 int
 spool_read_received(struct spool *sp, uint64_t seq, struct buf *out)
 {
-	return (read_after(sp, seq, out, true));
+	return (read_after(sp, seq, out, AFTER_RECEIVED));
+}
+
+bool
+spool_has_file(struct spool *sp, uint64_t seq)
+{
+	const struct ent *e = ent_find(sp, seq);
+
+	return (e != NULL && e->body != 0);
+}
+
+int
+spool_read_origin(struct spool *sp, uint64_t seq, struct buf *out)
+{
+	return (read_after(sp, seq, out, AFTER_ORIGIN));
 }
 
 /* content_piece - n bytes of the content from at on */

@@ -25,11 +25,12 @@ enum rec_type {
 	REC_DEFERRED,
 	REC_HOLD,
 	REC_DROP,
-	REC_VOID,   /* batches whose sync failed */
-	REC_SEAL,   /* nothing follows in this segment */
-	REC_COMMIT, /* ends a batch */
-	REC_MOVE,   /* a live message again; its state follows */
-	REC_TOTALS, /* what was counted up to here: struct spool_totals */
+	REC_VOID,     /* batches whose sync failed */
+	REC_SEAL,     /* nothing follows in this segment */
+	REC_COMMIT,   /* ends a batch */
+	REC_MOVE,     /* a live message again; its state follows */
+	REC_TOTALS,   /* what was counted up to here: struct spool_totals */
+	REC_REPLACED, /* over: the messages of this batch took its place */
 	REC_TYPE_END
 };
 
@@ -51,7 +52,7 @@ int rec_head_get(const unsigned char *in, uint64_t gen, struct rec_head *head_r)
     __attribute__((__warn_unused_result__));
 
 /* The fixed part of a message's payload; meta (envelope, decision record,
- * received header) follows, then the content unless it is a file. */
+ * received header, origin) follows, then the content unless it is a file. */
 enum { MSG_FIXED = 44 };
 
 struct rec_msg {

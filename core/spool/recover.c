@@ -99,7 +99,25 @@ drop_void(struct spool *sp, uint64_t first, uint64_t last)
 	for (i = 0; i < sp->n_hash; i++)
 		for (e = sp->hash[i]; e != NULL; e = next) {
 			next = e->next;
+			if (e->rec->replaced >= first &&
+			    e->rec->replaced <= last)
+				e->rec->replaced = 0; /* by what never was */
 			if (e->batch >= first && e->batch <= last)
+				ent_del(sp, e);
+		}
+}
+
+/* end_replaced - no void has come: others took their places */
+static void
+end_replaced(struct spool *sp)
+{
+	struct ent *e, *next;
+	size_t i;
+
+	for (i = 0; i < sp->n_hash; i++)
+		for (e = sp->hash[i]; e != NULL; e = next) {
+			next = e->next;
+			if (e->rec->replaced != 0)
 				ent_del(sp, e);
 		}
 }
@@ -209,14 +227,13 @@ message(struct scan *s, const struct piece *c)
 }
 
 static void
-outcome(struct spool *sp, enum rec_type type, uint64_t seq,
-    const struct rec_small *r)
+outcome(struct spool *sp, const struct rec_head *h, const struct rec_small *r)
 {
-	struct ent *e = ent_find(sp, seq);
+	struct ent *e = ent_find(sp, h->seq);
 
 	if (e == NULL)
 		return;
-	switch (type) {
+	switch (h->type) {
 	case REC_DONE:
 		if (r->a < e->n_rcpts)
 			e->rec->states[r->a] =
@@ -232,11 +249,16 @@ outcome(struct spool *sp, enum rec_type type, uint64_t seq,
 		break;
 	case REC_HOLD:
 		e->rec->held = r->a != 0;
+		free(e->rec->why);
+		e->rec->why = strdup(r->text);
 		if (r->b == STATE_END)
 			relocate(sp, e);
 		break;
 	case REC_DROP:
 		ent_del(sp, e);
+		break;
+	case REC_REPLACED:
+		e->rec->replaced = h->batch;
 		break;
 	default:
 		break;
@@ -266,7 +288,7 @@ apply(struct scan *s, const struct piece *c)
 	else if (c->h.type == REC_VOID)
 		drop_void(s->sp, r.a, r.b);
 	else
-		outcome(s->sp, c->h.type, c->h.seq, &r);
+		outcome(s->sp, &c->h, &r);
 }
 
 /* settle - a commit (or with none the segment's end) decides on the pieces */
@@ -593,6 +615,7 @@ recover(struct spool *sp)
 	for (i = 0; i < n.n_segs; i++)
 		if (open_segment(sp, n.segs[i]) == -1)
 			goto done;
+	end_replaced(sp);
 	if (!sp->opts.read_only)
 		orphans(sp, &n);
 	reap(sp);

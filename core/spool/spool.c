@@ -223,12 +223,14 @@ tell(struct spool *sp, struct ent *e)
 	f.next_try_ms = rec->next_try_ms;
 	f.attempts = rec->attempts;
 	f.last_reply = rec->last_reply != NULL ? rec->last_reply : "";
+	f.why = rec->why != NULL ? rec->why : "";
 	f.held = rec->held;
 	e->rec = NULL;
 	sp->ev.found(sp->ev.arg, &f);
 	free(states);
 	free(rec->states);
 	free(rec->last_reply);
+	free(rec->why);
 	free(rec);
 }
 

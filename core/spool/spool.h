@@ -65,6 +65,7 @@ struct spool_found {
 	uint64_t next_try_ms;    /* Unix time; 0 at once */
 	unsigned attempts;
 	const char *last_reply; /* of the last deferral, or "" */
+	const char *why;        /* of the last hold record, or "" */
 	bool held;              /* by hold record or ENV_HELD not released */
 };
 
@@ -112,6 +113,8 @@ struct spool_new {
 	int fd;
 	const void *received;
 	size_t received_len;
+	const void *origin; /* what release of a held one needs, or NULL */
+	size_t origin_len;
 	const char *record;
 	bool own; /* the queue's: may use what min_free keeps, for it frees more
 	             than it takes */
@@ -126,6 +129,13 @@ int spool_put_message(struct spool *, const struct spool_new *, uint64_t *seq_r,
  */
 int spool_put_messages(struct spool *, const struct spool_new *, size_t n,
     uint64_t *seq_r, struct spool_place *place_r)
+    __attribute__((__warn_unused_result__));
+
+/* spool_put_instead - the same, and the live message old is over in that very
+ * batch: after a crash or a failed sync either it is there, or they are.  Until
+ * their synced event old can be read, and is not to be given other outcomes. */
+int spool_put_instead(struct spool *, uint64_t old, const struct spool_new *,
+    size_t n, uint64_t *seq_r, struct spool_place *place_r)
     __attribute__((__warn_unused_result__));
 
 /* Outcomes.  They always fit (reserve segments).  Written with the next flush,
@@ -179,6 +189,11 @@ int spool_read_record(struct spool *, uint64_t seq, struct buf *out)
 
 /* spool_read_received - the header as received, empty if it was not changed */
 int spool_read_received(struct spool *, uint64_t seq, struct buf *out)
+    __attribute__((__warn_unused_result__));
+/* spool_has_file - its content is a file that holds nothing else */
+bool spool_has_file(struct spool *, uint64_t seq);
+/* spool_read_origin - what it was put with, or empty */
+int spool_read_origin(struct spool *, uint64_t seq, struct buf *out)
     __attribute__((__warn_unused_result__));
 int spool_read_place(struct spool *, uint64_t seq, struct spool_place *place_r)
     __attribute__((__warn_unused_result__));

@@ -50,7 +50,8 @@ struct found_state {
 	unsigned char *states; /* enum rcpt_state */
 	uint64_t next_try_ms;
 	unsigned attempts;
-	char *last_reply;
+	char *last_reply, *why;
+	uint64_t replaced; /* batch that has what took its place; 0 none */
 	bool held;
 	bool no_body;            /* its file is missing or short */
 	uint64_t to_seg, to_off; /* a copy whose state is not complete yet */
@@ -67,6 +68,9 @@ struct ent {
 	uint32_t length; /* of the record's payload */
 	uint32_t n_rcpts, left;
 	bool ended, moving, own;
+	bool counted;            /* in the totals, when it was put */
+	bool replaced;           /* ended by messages of the same batch, */
+	int64_t more_rcpts;      /* that have so many more recipients */
 	uint64_t bits;           /* recipients that are final, n_rcpts <= 64 */
 	unsigned char *more;     /* the same for more of them */
 	struct found_state *rec; /* during recovery */

@@ -203,9 +203,14 @@ finish(struct spool *sp, struct batch *b, bool ok)
 			ent_del(sp, e);
 		sp->ev.synced(sp->ev.arg, b->seqs[i], ok);
 	}
-	for (i = 0; ok && i < b->n_ended; i++)
-		if ((e = ent_find(sp, b->ended[i])) != NULL)
+	for (i = 0; i < b->n_ended; i++) {
+		if ((e = ent_find(sp, b->ended[i])) == NULL)
+			continue;
+		if (ok)
 			ent_del(sp, e);
+		else if (e->replaced) /* as if nobody had taken its place */
+			e->ended = e->replaced = false;
+	}
 	batch_free(b);
 }
 
@@ -253,10 +258,19 @@ uncount(struct spool *sp, const struct batch *b)
 	size_t i;
 
 	for (i = 0; i < b->n_seqs; i++) {
-		if ((e = ent_find(sp, b->seqs[i])) == NULL)
+		if ((e = ent_find(sp, b->seqs[i])) == NULL || !e->counted)
 			continue;
 		sp->totals.messages[e->own]--;
 		sp->totals.accepted[e->own] -= e->n_rcpts;
+	}
+	for (i = 0; i < b->n_ended; i++) {
+		if ((e = ent_find(sp, b->ended[i])) == NULL || !e->replaced)
+			continue;
+		if (e->more_rcpts > 0)
+			sp->totals.accepted[e->own] -= (uint64_t)e->more_rcpts;
+		else
+			sp->totals.discarded[e->own] -=
+			    (uint64_t)-e->more_rcpts;
 	}
 	sp->totals_new = true;
 }
@@ -291,6 +305,7 @@ sync_failed(struct spool *sp, int error)
 	struct rec_small s = { .text = "sync failed" };
 	uint64_t range[2] = { 0, 0 };
 	struct batch *b;
+	struct ent *e;
 	size_t i;
 
 	sp->failures++;
@@ -324,7 +339,9 @@ sync_failed(struct spool *sp, int error)
 	journal_small(sp, REC_VOID, 0, &s);
 	for (b = sp->lost; b != NULL; b = b->next)
 		for (i = 0; i < b->n_ended; i++)
-			spool_ended(sp, REC_DROP, b->ended[i], &none);
+			if ((e = ent_find(sp, b->ended[i])) == NULL ||
+			    !e->replaced)
+				spool_ended(sp, REC_DROP, b->ended[i], &none);
 	sp->failures++;
 	journal_write(sp);
 	sync_ask(sp);

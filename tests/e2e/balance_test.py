@@ -23,7 +23,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 from fakemilter import FakeMilter, packet  # noqa: E402
 from gateway import Client, Tap, wait_for  # noqa: E402
 from sink import Sink  # noqa: E402
-from watched import Watched, balance, holds, settled  # noqa: E402
+from watched import Watched, balance, holds, in_queue, settled  # noqa: E402
 
 KILLS = int(os.environ.get("MILLDAM_BALANCE", "9"))
 VOID = 80  # senders who cannot be told: postmaster hears of 100 at a time
@@ -155,7 +155,7 @@ def _():
         # one released, the other deleted
         ids = {i for _, i in listed(gate).values()}
         for n, i in enumerate(sorted(ids)):
-            gate.ctl("queue", "release" if n % 2 else "delete", i)
+            gate.ctl("quarantine", "release" if n % 2 else "delete", i)
         want.update(quarantined=0, deleted=4, delivered=10)
         assert settled(gate, want) == want
         assert len([r for m in sink.messages if m.sender
@@ -164,6 +164,51 @@ def _():
         gate.start()
         assert wait_for(gate.up)
         assert holds(gate.page()) == want
+
+
+@tap.test("a release moves recipients; what milters add or delete then counts")
+def _():
+    sink = Sink()
+    hold, edit = FakeMilter(), FakeMilter()
+    hold.answers = {"E": packet(b"q", b"odd\0") + packet(b"c")}
+    names = (("edit", edit), ("hold", hold))
+    with Watched(sink.port, chain=("access", "edit", "hold"),
+                 milters="".join(
+                     f'milter "{n}" {{ may = {{ all }} endpoints = '
+                     f'{{ "{f.endpoint()}" }} }}\n' for n, f in names)) as gate:
+        assert wait_for(gate.up)
+        for _ in range(4):
+            assert Client(gate).send(mail(1), "a@x.test", [
+                "b@to.test", "c@to.test"]).startswith("250 ")
+        settled(gate, {"accepted": 8, "quarantined": 8, "queued": 0})
+        gate.ctl("pause", "delivery")
+        held = [m["id"] for m in gate.ctl_json("quarantine", "list")]
+
+        def release(edits):
+            edit.answers = {"E": edits + packet(b"c")}
+            p = gate.ctl("quarantine", "release", held.pop())
+            assert p.returncode == 0, p
+        release(b"")
+        settled(gate, {"accepted": 8, "quarantined": 6, "queued": 2})
+        release(packet(b"+", b"<more@to.test>\0"))
+        settled(gate, {"accepted": 9, "quarantined": 4, "queued": 5})
+        release(packet(b"-", b"<c@to.test>\0"))
+        b = settled(gate, {"accepted": 9, "quarantined": 2, "queued": 6,
+                           "discarded": 1})
+        assert in_queue(gate) == (6, 2)
+        gate.kill()
+        gate.start()
+        assert wait_for(gate.up)
+        assert holds(gate.page()) == b
+        gate.ctl("quarantine", "delete", held.pop())
+        gate.ctl("resume", "delivery")
+        settled(gate, {"accepted": 9, "delivered": 6, "deleted": 2,
+                       "discarded": 1, "queued": 0, "quarantined": 0})
+        to = sorted(r for m in sink.messages for r in m.rcpts)
+        assert len(to) == 6, to
+    sink.close()
+    hold.close()
+    edit.close()
 
 
 class Load:
@@ -230,7 +275,7 @@ def decide(gate, deleted, released):
                 gate.ctl("queue", "delete", ident)
             elif n % 3 == 1 and not released.issuperset(to):
                 released.update(to)
-                gate.ctl("queue", "release", ident)
+                gate.ctl("quarantine", "release", ident)
     except (OSError, ValueError, KeyError, TypeError):
         pass  # the queue is away
 

@@ -9,7 +9,7 @@
 src=$(cd "$(dirname "$0")/../.." && pwd) || exit 1
 targets=$(cd "$src/tests/fuzz" && for f in *_fuzz.c; do echo "${f%_fuzz.c}"; done)
 folders="milter-sdk/base milter-sdk/map core/policy core/conf core/smtp core/milter core/spool
-core/route core/lookup core/relay core/web milter-sdk/mill milter-sdk/src milters/access milters/rewrite"
+core/route core/lookup core/relay core/web quarantine milter-sdk/mill milter-sdk/src milters/access milters/rewrite"
 
 # in_memory - a folder for the targets' own files, even if they crash
 in_memory() {

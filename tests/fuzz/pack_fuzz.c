@@ -6,13 +6,14 @@
  * The first byte chooses the decoder, the rest is its input.
  *
  * coverage: milter-sdk/base/pack.c milter-sdk/base/frame.c
- * coverage: core/smtp/envelope.c
+ * coverage: core/smtp/envelope.c quarantine/origin.c
  */
 
 #include "core/smtp/envelope.h"
 #include "core/spool/record.h"
 #include "milter-sdk/base/frame.h"
 #include "milter-sdk/base/json.h"
+#include "quarantine/quarantine.h"
 #include "tests/fuzz/fuzz.h"
 
 #include <fcntl.h>
@@ -196,11 +197,25 @@ there_and_back(const unsigned char *p, size_t n)
 	unpair(io, sv);
 }
 
+/* origin - of a held message; what is accepted must pack to the same again */
+static void
+origin(const unsigned char *p, size_t n)
+{
+	struct buf b = BUF_INIT((size_t)1 << 28);
+	struct quarantine_origin o;
+
+	if (quarantine_origin_unpack(p, n, &o) == 0 &&
+	    n <= QUARANTINE_ORIGIN_MAX &&
+	    (quarantine_origin_pack(&b, &o) == -1 || b.len != n))
+		abort();
+	buf_fini(&b);
+}
+
 int
 LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 {
 	static void (*const decode[])(const unsigned char *, size_t) = {
-		envelope, route, records, json, stream, there_and_back
+		envelope, route, records, json, stream, there_and_back, origin
 	};
 
 	if (size == 0)

@@ -122,6 +122,12 @@ def pack():
     write("pack", "stream-flags", b"\4\1" + frame(1, b"x", 2))
     write("pack", "stream-fd", b"\4\1" + frame(1, b"x", 1))
     write("pack", "frames", b"\5" + bytes([10, 1, 20, 2, 0, 64, 5, 65, 9, 64]))
+    facts = "".join(["192.0.2.1", "a.test", "OK"])
+    write("pack", "origin", b"\6" + u16(1) + u16(25) + u8(1) + text(facts) +
+          text("") * 12 + u32(2) + text("BODY=8BITMIME") + text("SIZE=7"))
+    write("pack", "origin-args", b"\6" + u16(1) + u16(25) + u8(0) +
+          text("") * 13 + u32(33) + text("") * 33)
+    write("pack", "origin-version", b"\6" + u16(2) + u16(25))
     write("pack", "frames-fds", b"\5" + bytes([3, 64]) * 40)
     write("pack", "frames-large", b"\5" + bytes([255, 128, 250, 192, 1, 64]) * 4)
 
@@ -133,8 +139,8 @@ def fixed(meta, length, file=0, offset=None):
             u64(offset) + u64(length) + u32(0))
 
 
-MESSAGE, DONE, DEFERRED, HOLD, DROP, VOID, SEAL, COMMIT, MOVE, TOTALS = \
-    range(1, 11)
+MESSAGE, DONE, DEFERRED, HOLD, DROP, VOID, SEAL, COMMIT, MOVE, TOTALS, \
+    REPLACED = range(1, 12)
 STATE_END = 1  # in a hold record: the state of a moved message is complete
 MAIL = b"From: a\r\nSubject: b\r\n\r\nbody\r\n"
 
@@ -152,9 +158,11 @@ def small(kind, a=0, b=0, why="", **kw):
 
 
 def message(seq, env=ONE, content=MAIL, received=b"", file=0, batch=1,
-            offset=None, length=None, kind=MESSAGE):
+            offset=None, length=None, kind=MESSAGE, origin=None):
     meta = env + text('{"outcome":"queued"}') + \
         u32(len(received)) + received + b"\0"
+    if origin is not None:
+        meta += u32(len(origin)) + origin + b"\0"
     n = len(content) if length is None else length
     return record(kind, fixed(len(meta), n, file, offset) + meta +
                   (b"" if file else content), seq=seq, batch=batch)
@@ -227,6 +235,14 @@ def spool():
     segment("totals-more", 1, m1 + totals(*range(20)) + commit())
     segment("totals-less", 1, m1 + totals(*range(11)) + commit())
     segment("totals-count", 1, m1 + totals(*range(12), n=13) + commit())
+    held = message(1, FULL, origin=b"facts")
+    segment("held", 1, held + small(HOLD, 1, 0, "not released") + commit())
+    segment("replaced", 1, held + commit() +
+            message(2, batch=2) + small(REPLACED, batch=2) + commit(2))
+    segment("replaced-void", 3, held + commit() + message(2, batch=2) +
+            small(REPLACED, batch=2) + commit(2),
+            small(VOID, 2, 2, seq=0, batch=3) + commit(3))
+    segment("replaced-unknown", 1, m1 + small(REPLACED, seq=9) + commit())
     segment("bad-type", 1, m1 + record(42, b"") + commit())
     segment("bad-format", 5, m1 + commit())
     segment("bad-head-of-segment", 17, m1 + commit())

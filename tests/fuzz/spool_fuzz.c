@@ -474,6 +474,8 @@ read_back(struct spool *sp, uint64_t seq)
 		b.len = 0;
 	if (spool_read_received(sp, seq, &b) == -1)
 		b.len = 0;
+	if (spool_read_origin(sp, seq, &b) == -1)
+		b.len = 0;
 	b.len = 0;
 	if (spool_read_place(sp, seq, &pl) == -1)
 		abort(); /* it was found */

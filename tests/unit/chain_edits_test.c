@@ -258,7 +258,7 @@ edits_count_with_the_verdict_or_not_at_all(void)
 		{ '4', "tempfail", CHAIN_SHUTDOWN, false },
 		{ 0, "tempfail", CHAIN_TEMPFAIL, false },
 		{ 0, "accept", CHAIN_CONTINUE, true },
-		{ 0, "quarantine", CHAIN_CONTINUE, true },
+		{ 0, "quarantine", CHAIN_CONTINUE, false },
 	};
 	char opts[64];
 	struct buf *b;

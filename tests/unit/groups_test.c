@@ -537,6 +537,11 @@ model(struct way *w, unsigned kind)
 	put_text(
 	    w->f.text, w->m.fields, w->m.n_fields, w->m.body, w->m.body_len);
 	message_fini(&w->m);
+	if (w->over || w->f.reason[0] != '\0') { /* as it was received */
+		snprintf(w->f.text, sizeof(w->f.text),
+		    "Subject: s\n\nhello\r\n");
+		snprintf(w->f.sender, sizeof(w->f.sender), "s@x.test");
+	}
 }
 
 static void

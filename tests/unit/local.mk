@@ -116,3 +116,6 @@ serial_sources = %D%/serial.h %D%/serial_fakes.c %D%/serial_plan.c \
 %C%_serial_broken_test_SOURCES = $(serial_sources) %D%/serial_broken.c
 %C%_serial_broken_test_CPPFLAGS = $(%C%_chain_test_CPPFLAGS) -DBROKEN
 %C%_serial_broken_test_LDADD = $(%C%_chain_test_LDADD)
+
+unit_tests += %D%/quarantine_test
+%C%_quarantine_test_LDADD = quarantine/libquarantine.la milter-sdk/base/libbase.la

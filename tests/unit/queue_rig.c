@@ -208,6 +208,7 @@ rig_start(struct rig *r, const char *extra)
 	memset(r, 0, sizeof(*r));
 	memset(r->segments, 0xff, sizeof(r->segments));
 	r->extra = extra;
+	r->instead = "";
 	(void)strcpy(r->dir, "/tmp/milldam-queue.XXXXXX");
 	if (mkdtemp(r->dir) == NULL)
 		die("mkdtemp");
@@ -305,6 +306,8 @@ rig_more(
 	pack_blob(&k, content, strlen(content));
 	pack_blob(&k, "", 0);
 	pack_str(&k, record);
+	pack_blob(&k, "origin", (e->flags & ENV_HELD) != 0 ? 6 : 0);
+	pack_str(&k, r->instead);
 	if (pack_end(&k) == -1)
 		die("pack");
 	put(&r->receiver, type, r->ref, &b, -1);

@@ -29,6 +29,7 @@ struct rig {
 	struct side control, receiver, relay, lookup;
 	int segments[64]; /* by file number modulo 64 */
 	uint64_t ref;
+	const char *instead; /* of rig_put(): the held message, or "" */
 };
 
 struct delivery { /* a MSG_DELIVER, decoded */

@@ -249,15 +249,27 @@ holds_releases_and_deletes(void)
 	T_OK(rig_says(&r, "queue show " ID1, "\"record\":{\"id\":"));
 	rig_again(&r);
 	T_OK(rig_says(&r, "status", "\"held\":1"));
-	T_OK(rig_says(&r, "queue release " ID1, "{\"changed\":1}"));
+	T_OK(rig_says(&r, "queue release " ID1, "quarantine release"));
+	T_OK(rig_says(&r, "queue release all", "{\"changed\":0}"));
+	T_OK(rig_says(&r, "queue delete " ID1, "{\"changed\":1}"));
+	T_OK(rig_says(&r, "queue delete " ID1, "unknown id"));
+	env_fini(&e);
+	rig_env(&e, ID2, "b@dest.test", "dest.test");
+	rig_state(&r, "delivery", "paused");
+	T_OK(rig_put(&r, &e, "Subject: x\r\n\r\nbody\r\n") == 0);
+	T_OK(rig_says(&r, "queue hold " ID2, "{\"changed\":1}"));
+	rig_state(&r, "delivery", "running");
+	T_OK(nothing_leaves(&r, 200));
+	rig_again(&r);
+	T_OK(rig_says(&r, "queue show " ID2, "\"reason\":\"held by command"));
+	T_OK(rig_says(&r, "queue release " ID2, "{\"changed\":1}"));
 	T_OK(rig_deliver(&r, 3000, &d) == 0);
 	rig_outcome(&r, &d, OUTCOME_DEFER, "450 later");
 	delivery_fini(&d);
 	T_OK(rig_says(&r, "status", "\"deferred\":1"));
 	T_OK(rig_says(&r, "queue hold all", "{\"changed\":1}"));
 	T_OK(nothing_leaves(&r, 400));
-	T_OK(rig_says(&r, "queue delete " ID1, "{\"changed\":1}"));
-	T_OK(rig_says(&r, "queue delete " ID1, "unknown id"));
+	T_OK(rig_says(&r, "queue delete " ID2, "{\"changed\":1}"));
 	T_OK(rig_says(&r, "status", "\"messages\":0,\"held\":0"));
 	env_fini(&e);
 	rig_again(&r);
@@ -417,6 +429,8 @@ submit_fd(struct rig *r, const char *id, uint8_t where, int fd, uint64_t len,
 	pack_blob(&k, "", 0);
 	pack_blob(&k, "", 0);
 	pack_str(&k, "{}");
+	pack_blob(&k, "", 0);
+	pack_str(&k, "");
 	T_OK(
 	    frame_put(&r->receiver.io, MSG_SUBMIT, 77, b.data, b.len, fd) == 0);
 	T_OK(frame_flush(&r->receiver.io) == 0);
@@ -559,6 +573,126 @@ hear(struct rig *r, uint64_t ref, bool *last)
 		got_fini(&g);
 	}
 	return (sum);
+}
+
+/* said - the answer to ref, which is short, contains text */
+static bool
+said(struct rig *r, uint64_t ref, const char *text)
+{
+	struct unpacker u;
+	struct got g;
+	const char *p;
+	size_t n;
+	bool yes;
+
+	if (side_get(&r->control, MSG_REPLY, 5000, &g) == -1)
+		return (false);
+	u = (struct unpacker){ g.data, g.len, false };
+	yes = unpack_u8(&u) == 1;
+	p = unpack_blob(&u, &n);
+	yes = yes && g.ref == ref && memmem(p, n, text, strlen(text)) != NULL;
+	if (!yes)
+		printf("# said: %.*s\n# wanted: %s\n", (int)n, p, text);
+	got_fini(&g);
+	return (yes);
+}
+
+/* keep - what a receiver says of a release that came to nothing */
+static void
+keep(struct rig *r, uint64_t ref, const char *milter, const char *why)
+{
+	struct buf b = BUF_INIT(1024);
+	struct packer k = { &b, false };
+
+	pack_u8(&k, 0);
+	pack_str(&k, milter);
+	pack_str(&k, why);
+	T_OK(pack_end(&k) == 0);
+	T_OK(frame_put(&r->receiver.io, MSG_RELEASED, ref, b.data, b.len, -1) ==
+	    0);
+	T_OK(frame_flush(&r->receiver.io) == 0);
+	buf_fini(&b);
+}
+
+/* offered - a message to be released; its ref, or 0 */
+static uint64_t
+offered(struct rig *r, const char *id, const char *content, const char *without)
+{
+	struct envelope e;
+	struct unpacker u;
+	struct got g;
+	uint64_t ref = 0;
+	const char *p, *origin;
+	size_t n, n_origin;
+
+	if (side_get(&r->receiver, MSG_RELEASE, 5000, &g) == -1)
+		return (0);
+	u = (struct unpacker){ g.data, g.len, false };
+	T_OK(env_unpack(&u, &e) == 0);
+	T_STR(e.id, id);
+	env_fini(&e);
+	T_OK(unpack_u64(&u) == strlen(content) && unpack_u64(&u) == 0);
+	T_OK(unpack_u32(&u) == crc32c(0, content, strlen(content)));
+	p = unpack_blob(&u, &n);
+	T_OK(n == strlen(content) && memcmp(p, content, n) == 0);
+	origin = unpack_blob(&u, &n_origin);
+	T_OK(n_origin == 6 && memcmp(origin, "origin", 6) == 0);
+	T_STR(unpack_str(&u), without);
+	if (unpack_end(&u) == 0)
+		ref = g.ref;
+	got_fini(&g);
+	return (ref);
+}
+
+static void
+a_release_takes_the_place_of_what_was_held(void)
+{
+	static const char content[] = "Received: x\r\n\r\nbody\r\n";
+	struct delivery d;
+	struct envelope e;
+	struct rig r;
+	uint64_t ref;
+
+	rig_start(&r, "");
+	rig_env(&e, ID1, "b@dest.test", "dest.test");
+	e.flags |= ENV_HELD;
+	T_OK(env_set(&e.hold_by, "odd, spam") == 0);
+	T_OK(rig_put(&r, &e, content) == 0);
+	env_fini(&e);
+	rig_env(&e, ID2, "b@dest.test", "dest.test");
+	/* no receiver may say so of its own accord */
+	r.instead = ID1;
+	T_OK(rig_put(&r, &e, content) == 3);
+	tell(&r, 5, "quarantine release " ID1);
+	T_OK((ref = offered(&r, ID1, content, "odd, spam")) != 0);
+	T_OK(rig_says(&r, "quarantine release " ID1, "being released"));
+	T_OK(rig_says(&r, "quarantine delete " ID1, "being released"));
+	T_OK(rig_says(&r, "queue delete all", "{\"changed\":0}"));
+	keep(&r, ref + 1, "x", "a stranger's");
+	keep(&r, ref, "dlp", "550 no");
+	T_OK(said(&r, 5, "not released: milter dlp: 550 no"));
+	T_OK(rig_put(&r, &e, content) == 3); /* it is too late */
+	rig_again(&r);
+	T_OK(rig_says(&r, "queue show " ID1, "not released: milter dlp"));
+	tell(&r, 6, "quarantine release " ID1);
+	T_OK((ref = offered(&r, ID1, content, "odd, spam")) != 0);
+	rig_again(&r); /* kill -9 of the queue, and with it of the release */
+	T_OK(rig_put(&r, &e, content) == 3);
+	tell(&r, 7, "quarantine release " ID1);
+	T_OK((ref = offered(&r, ID1, content, "odd, spam")) != 0);
+	T_OK(rig_put(&r, &e, content) == 0);
+	T_OK(said(&r, 7, "\"released_as\":[\"" ID2 "\"]"));
+	keep(&r, ref, "x", "late");
+	T_OK(rig_deliver(&r, 3000, &d) == 0);
+	T_STR(d.env.id, ID2);
+	rig_outcome(&r, &d, OUTCOME_DONE, "250 ok");
+	delivery_fini(&d);
+	T_OK(rig_says(&r, "status", "\"messages\":0,\"held\":0"));
+	T_OK(rig_put(&r, &e, content) == 3);
+	env_fini(&e);
+	rig_again(&r);
+	T_OK(rig_says(&r, "status", "\"messages\":0"));
+	rig_end(&r);
 }
 
 static void
@@ -745,6 +879,8 @@ static const struct t_case cases[] = {
 	{ "routing refuses, discards, and NOTIFY=NEVER is silent",
 	    routing_refuses_discards_and_notify_never_is_silent },
 	{ "holds, releases and deletes", holds_releases_and_deletes },
+	{ "a release takes the place of what was held",
+	    a_release_takes_the_place_of_what_was_held },
 	{ "a message in hand may be deleted",
 	    a_message_in_hand_may_be_deleted },
 	{ "a dead site costs one probe and no other site",

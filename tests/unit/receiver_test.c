@@ -98,6 +98,9 @@ on_queue(void *arg, struct chan *ch, struct frame *f)
 	text = unpack_blob(&u, &n);
 	(void)snprintf(received, sizeof(received), "%.*s", (int)n, text);
 	(void)snprintf(record, sizeof(record), "%s", unpack_str(&u));
+	(void)unpack_blob(&u, &n);
+	T_OK((n > 0) == ((env.flags & ENV_HELD) != 0));
+	T_STR(unpack_str(&u), "");
 	T_OK(unpack_end(&u) == 0);
 	if (queue_dies) {
 		chan_free(&queue);

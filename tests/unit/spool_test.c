@@ -30,7 +30,7 @@ struct seen {
 	size_t n;
 	uint64_t ok, lost, alarms, held;
 	unsigned attempts;
-	char reply[64];
+	char reply[64], why[64];
 	int ack; /* pipe for acknowledgements, or -1 */
 };
 
@@ -51,6 +51,7 @@ on_found(void *arg, struct spool_found *f)
 	s->held += f->held;
 	s->attempts = f->attempts;
 	snprintf(s->reply, sizeof(s->reply), "%s", f->last_reply);
+	snprintf(s->why, sizeof(s->why), "%s", f->why);
 	env_fini(&f->env);
 }
 
@@ -613,6 +614,92 @@ a_set_that_does_not_fit_leaves_nothing(void)
 	wipe_in(dir);
 }
 
+/* instead - put_set() in the place of old */
+static int
+instead(struct spool *sp, uint64_t old, uint64_t k)
+{
+	static char data[2][8192];
+	struct spool_new m[2];
+	struct spool_place places[2];
+	struct envelope envs[2];
+	uint64_t seqs[2];
+	size_t i;
+	int r;
+
+	memset(m, 0, sizeof(m));
+	for (i = 0; i < 2; i++) {
+		if (env_init(&envs[i]) == -1 ||
+		    env_add_rcpt(&envs[i], "a@example.org") == NULL)
+			abort();
+		snprintf(envs[i].id, sizeof(envs[i].id), "ID%08llu",
+		    (unsigned long long)(k + i));
+		m[i].env = &envs[i];
+		m[i].fd = -1;
+		m[i].record = "decided";
+		m[i].received = "";
+		m[i].origin = "facts";
+		m[i].origin_len = i == 0 ? 5 : 0;
+		m[i].content = data[i];
+		m[i].length = content(k + i, data[i], sizeof(data[i]));
+		m[i].crc = crc32c(0, data[i], m[i].length);
+	}
+	r = spool_put_instead(sp, old, m, 2, seqs, places);
+	for (i = 0; i < 2; i++)
+		env_fini(&envs[i]);
+	return (r);
+}
+
+static void
+one_takes_the_place_of_another_in_one_batch(void)
+{
+	char *zeros = calloc(1, SEGMENT);
+	struct buf b = BUF_INIT(100);
+	struct spool *sp;
+	uint64_t from, to, cut, file;
+	int fd;
+
+	for (cut = 0, to = 1, from = 0; cut <= to - from; cut += 97) {
+		bool whole;
+
+		fresh();
+		T_OK((sp = reopen()) != NULL);
+		T_OK(put(sp, 1, 1) == 1);
+		settle(sp);
+		file = sp->segs[sp->n_segs - 1]->num;
+		from = sp->segs[sp->n_segs - 1]->used;
+		T_OK(instead(sp, 1, 2) == 0);
+		T_OK(instead(sp, 1, 2) == -1 && errno == ENOENT);
+		spool_put_drop(sp, 1, "no");
+		T_OK(matches(sp, 1)); /* not over yet */
+		settle(sp);
+		to = sp->segs[sp->n_segs - 1]->used;
+		T_OK(seen.ok == 3 && !matches(sp, 1) && matches(sp, 2));
+		spool_close(&sp);
+		whole = cut >= to - from;
+		fd = segment_fd(file);
+		T_OK(whole ||
+		    pwrite(fd, zeros, to - from - cut, (off_t)(from + cut)) ==
+		        (ssize_t)(to - from - cut));
+		close(fd);
+		T_OK((sp = reopen()) != NULL);
+		T_OK(seen.n == (whole ? 2 : 1));
+		T_OK(matches(sp, seen.seqs[0]));
+		T_STR(seen.ids[0], whole ? "ID00000002" : "ID00000001");
+		T_OK(!whole ||
+		    (spool_read_origin(sp, 2, &b) == 0 && b.len == 5 &&
+		        memcmp(b.data, "facts", 5) == 0));
+		b.len = 0;
+		T_OK(!whole ||
+		    (spool_read_origin(sp, 3, &b) == 0 && b.len == 0));
+		buf_fini(&b);
+		spool_close(&sp);
+		wipe_in(dir);
+		if (!whole && cut + 97 > to - from)
+			cut = to - from - 97; /* once without damage */
+	}
+	free(zeros);
+}
+
 /* file_named - a file of the spool, for damage */
 static int
 file_named(const char *name, int flags)
@@ -832,6 +919,38 @@ voids_a_batch_whose_sync_failed_and_goes_on(void)
 	/* both lost batches are in the page cache: the voids must count */
 	T_OK((sp = reopen()) != NULL);
 	T_OK(seen.n == 2 && seen.seqs[0] == 1 && seen.seqs[1] == 3);
+	spool_close(&sp);
+	wipe_in(dir);
+}
+
+/* the failed batch is in the page cache: its void must count */
+static void
+a_failed_sync_leaves_the_old_one_in_its_place(void)
+{
+	struct spool_io io = spool_io_os;
+	struct spool *sp;
+
+	fresh();
+	io.sync = failing_sync;
+	T_OK((sp = reopen_io(&io)) != NULL);
+	T_OK(put(sp, 1, 1) == 1);
+	settle(sp);
+	prepared(sp);
+	sync_fails = 1;
+	T_OK(instead(sp, 1, 2) == 0);
+	settle(sp);
+	T_OK(seen.lost == 2 && matches(sp, 1) && !matches(sp, 2));
+	spool_put_hold(sp, 1, true, "once more");
+	settle(sp);
+	spool_close(&sp);
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 1 && seen.seqs[0] == 1 && seen.held == 1);
+	T_STR(seen.why, "once more");
+	T_OK(instead(sp, 1, 2) == 0);
+	settle(sp);
+	spool_close(&sp);
+	T_OK((sp = reopen()) != NULL);
+	T_OK(seen.n == 2 && matches(sp, seen.seqs[0]));
 	spool_close(&sp);
 	wipe_in(dir);
 }
@@ -1217,6 +1336,8 @@ static const struct t_case cases[] = {
 	    a_set_is_there_whole_or_not_at_all },
 	{ "a_set_that_does_not_fit_leaves_nothing",
 	    a_set_that_does_not_fit_leaves_nothing },
+	{ "one_takes_the_place_of_another_in_one_batch",
+	    one_takes_the_place_of_another_in_one_batch },
 	{ "refuses_a_spool_whose_format_file_is_damaged_or_gone",
 	    refuses_a_spool_whose_format_file_is_damaged_or_gone },
 	{ "leaves_names_alone_that_it_never_gave",
@@ -1228,6 +1349,8 @@ static const struct t_case cases[] = {
 	    keeps_the_segment_when_the_damage_can_not_be_set_aside },
 	{ "voids_a_batch_whose_sync_failed_and_goes_on",
 	    voids_a_batch_whose_sync_failed_and_goes_on },
+	{ "a_failed_sync_leaves_the_old_one_in_its_place",
+	    a_failed_sync_leaves_the_old_one_in_its_place },
 	{ "commits_while_a_segment_is_being_made",
 	    commits_while_a_segment_is_being_made },
 	{ "a_burst_takes_segments_that_are_only_allocated",

@@ -89,6 +89,13 @@ list_text(struct view *v, FILE *f)
 	return (0);
 }
 
+/* reason_of - why it is held: of the last hold record, else the envelope's */
+static const char *
+reason_of(const struct item *it, const struct envelope *e)
+{
+	return (it->why[0] != '\0' ? it->why : e->hold_reason);
+}
+
 static int
 rcpt_json(const struct item *it, const struct rcpt *r, size_t k, struct buf *b)
 {
@@ -141,7 +148,7 @@ envelope_json(const struct item *it, const struct envelope *e, struct buf *b)
 	    json_kv_num(b, "size", it->place.length) == -1 ||
 	    json_kv_str(b, "sender", e->sender) == -1 ||
 	    json_kv_str(b, "state", state_of(it)) == -1 ||
-	    json_kv_str(b, "reason", e->hold_reason) == -1 ||
+	    json_kv_str(b, "reason", reason_of(it, e)) == -1 ||
 	    json_kv_str(b, "hold_by", e->hold_by) == -1 ||
 	    json_kv_num(b, "next_try", it->next_try_ms / 1000) == -1 ||
 	    json_kv_num(b, "attempts", it->attempts) == -1 ||
@@ -323,7 +330,7 @@ envelope_text(FILE *f, const struct item *it, const struct envelope *e)
 	line(f, "hash", e->policy_hash);
 	flags(f, e->flags);
 	line(f, "state", state_of(it));
-	line(f, "reason", e->hold_reason);
+	line(f, "reason", reason_of(it, e));
 	line(f, "held by", e->hold_by);
 	if (it->attempts > 0)
 		fprintf(f, "%-10s %u, next %s\n", "attempts", it->attempts,

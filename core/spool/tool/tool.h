@@ -19,7 +19,7 @@ struct item {
 	size_t n_states;
 	uint64_t next_try_ms;
 	unsigned attempts;
-	char *last_reply;
+	char *last_reply, *why;
 	bool held;
 };
 

@@ -66,11 +66,13 @@ found(void *arg, struct spool_found *f)
 	memcpy(it.id, f->env.id, sizeof(it.id));
 	it.states = calloc(it.n_states + 1, sizeof(*it.states));
 	it.last_reply = strdup(f->last_reply);
-	if (it.states == NULL || it.last_reply == NULL ||
+	it.why = strdup(f->held ? f->why : "");
+	if (it.states == NULL || it.last_reply == NULL || it.why == NULL ||
 	    !room(v, &v->items, &v->cap_items, v->n_items, sizeof(it))) {
 		v->no_memory = true;
 		free(it.states);
 		free(it.last_reply);
+		free(it.why);
 	} else {
 		if (it.n_states > 0)
 			memcpy(it.states, f->states,
@@ -126,6 +128,7 @@ view_close(struct view *v)
 	for (i = 0; i < v->n_items; i++) {
 		free(v->items[i].states);
 		free(v->items[i].last_reply);
+		free(v->items[i].why);
 	}
 	for (i = 0; i < v->n_damage; i++)
 		free(v->damage[i]);
