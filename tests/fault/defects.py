@@ -200,7 +200,7 @@ DEFECTS = [
            finds=["another endpoint refuses whom the first one took",
                   "another endpoint takes whom the first one refused"]),
     Defect("connections with a message open are kept", "core/milter/pool.c",
-           ("	    (is_unused(l) || (c->at_end && c->out.len == 0)) &&\n",
-            ""),
+           ("	    at_rest(l) && c->in.len == 0", "	    "
+            "(at_rest(l) || l->rcpts > 0) && c->in.len == 0"),
            finds=["no other session gets a connection with a message open"]),
 ]

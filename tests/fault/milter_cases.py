@@ -602,6 +602,10 @@ case("it answers the offer again when it is used again", {"C2": options()},
      failures=1)
 case("it talks while nobody uses it", {"E1": [CONT, wait(0.7), CONT]},
      f"{OK}; again; pause; pause; {OK}", conf=REUSE, conns=2)
+case("a verdict that comes late does not reach another session",
+     {"1/R": [CONT, wait(0.4), REJECT]},
+     f"M 250; R 250; again; pause; pause; {OK}", conf="library = milldam",
+     conns=2)
 case("no other session gets a connection with a message open", {},
      f"M 250; R 250; again; {OK}", conf=REUSE, conns=2)
 
