@@ -78,7 +78,8 @@ struct filter {
 	unsigned n_acts;
 };
 
-enum run { SERIAL, PARALLEL, N_RUNS };
+/* one after the other, side by side, and that with commands sent ahead */
+enum run { SERIAL, PARALLEL, AHEAD, N_RUNS };
 
 struct plan {
 	unsigned seed, n_filters, n_rcpts, n_msgs;

@@ -205,9 +205,10 @@ put(char *text, size_t size, size_t n, const char *s)
 }
 
 static size_t
-put_milter(const struct filter *f, unsigned k, const char *dir, unsigned slot,
-    char *text, size_t size)
+put_milter(const struct plan *p, unsigned k, enum run run, const char *dir,
+    unsigned slot, char *text, size_t size)
 {
+	const struct filter *f = &p->f[k];
 	static const char *const fail[] = { "tempfail", "accept", "reject",
 		"quarantine", "shutdown" };
 	static const char *const may[] = { "\"all\"",
@@ -223,10 +224,10 @@ put_milter(const struct filter *f, unsigned k, const char *dir, unsigned slot,
 		    text + n, size - n, ", \"unix:%s/%u-%u-1\"", dir, slot, k);
 	n += (size_t)snprintf(text + n, size - n,
 	    "} on-failure = %s early = %s mode = %s may = {%s} "
-	    "forbidden = %s }\n",
+	    "forbidden = %s pipeline = %s }\n",
 	    fail[f->on_failure], f->early ? "yes" : "no",
 	    f->shadow ? "shadow" : "enforce", may[f->may],
-	    f->may == 2 ? "drop" : "fail");
+	    f->may == 2 ? "drop" : "fail", run == AHEAD ? "full" : "safe");
 	return (n);
 }
 
@@ -241,7 +242,7 @@ plan_settings(const struct plan *p, enum run run, const char *dir,
 	n = put(text, size, 0,
 	    "hostname = \"mx.test\"\npostmaster = \"p@x.test\"\n");
 	for (k = 0; k < p->n_filters; k++)
-		n += put_milter(&p->f[k], k, dir, slot, text + n, size - n);
+		n += put_milter(p, k, run, dir, slot, text + n, size - n);
 	n = put(
 	    text, size, n, "policy \"in\" { authorise = \"f0\" parallel = ");
 	n = put(text, size, n, run == SERIAL ? "no" : "yes");

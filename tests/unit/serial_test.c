@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 
 /*
- * Serial against parallel: the same random chains with `parallel = no` and
- * with milters side by side.  SERIAL_CHAINS is how many, SERIAL_SEED runs one
- * alone, which may be repeated by SERIAL_CHAINS.
+ * Serial against parallel: the same random chains with `parallel = no`, with
+ * milters side by side, and so with `pipeline = full`.  SERIAL_CHAINS is how
+ * many, SERIAL_SEED runs one alone, which may be repeated by SERIAL_CHAINS.
  *
  * With BROKEN the content phase is that of serial_broken.c, whose faults must
  * be found.
@@ -44,7 +44,8 @@ print_text(const char *title, const char *text)
 static bool
 compare(const struct plan *p, char *const texts[N_RUNS])
 {
-	static const char *const names[] = { "serial", "parallel" };
+	static const char *const names[] = { "serial", "parallel",
+		"parallel, commands ahead" };
 	unsigned i;
 
 	n_compared++;
