@@ -333,6 +333,7 @@ add_rcpt(struct session *s, uint16_t group)
 		return (-1);
 	r->notify = was->notify;
 	r->group = group;
+	route_fini(&r->route);
 	r->route = t->route;
 	memset(&t->route, 0, sizeof(t->route));
 	return (0);
