@@ -6,6 +6,7 @@ What was said to each and what it answered is compared with the table in
 docs/milter.md: a line that is not there is printed as it should be.
 """
 import concurrent.futures
+import email.utils
 import os
 import re
 import subprocess
@@ -37,16 +38,20 @@ ZONE = {
 }
 
 
+# SpamAssassin counts hours that it is off
+DATE = email.utils.formatdate().encode()
+
+
 def mail(subject, body=b"hello\r\n", domain=b"from.test"):
     return (b"From: Anna <anna@" + domain + b">\r\nTo: Bo <b@to.test>\r\n"
-            b"Date: Sat, 21 Nov 2026 10:00:00 +0000\r\n"
+            b"Date: " + DATE + b"\r\n"
             b"Message-ID: <1." + domain + b">\r\nSubject: " + subject +
             b"\r\nX-Dup: 1\r\nX-Dup: 2\r\nX-Dup: 3\r\nMIME-Version: 1.0\r\n"
             b"Content-Type: text/plain\r\n\r\n" + body)
 
 
 SIGN_ME = (b"From: Anna <anna@signed.test>\r\nTo: Bo <b@to.test>\r\n"
-           b"Date: Sat, 21 Nov 2026 10:00:00 +0000\r\n"
+           b"Date: " + DATE + b"\r\n"
            b"Message-ID: <1@signed.test>\r\nSubject:  two blanks\r\n"
            b"X-Fold: a\r\n\tb\r\n\r\nhello\r\n.\r\n..\r\n\r\n")
 
