@@ -45,8 +45,9 @@ def both(name):
 
 def write(name, text):
     path = os.path.join(DIR, name)
-    with open(path, "w") as f:
+    with open(path + ".new", "w") as f:
         f.write(text)
+    os.rename(path + ".new", path)  # who reads it now reads the whole of one
     return path
 
 

@@ -7,7 +7,9 @@
 #include "tests/lib/t.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static struct buf tape;
 
@@ -110,13 +112,15 @@ each_cut_is_refused_or_said(void)
 {
 	struct take t;
 	size_t n, whole = 0;
+	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	int told = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
 
 	connect_with(0);
 	add(TAPE_TO, 1, "M<a@b>", 7);
 	add(TAPE_FROM, 2, "c", 1);
 	add(TAPE_CLOSED, 3, "", 0);
 	add(TAPE_END, 3, "complete", 8);
-	T_OK(freopen("/dev/null", "w", stderr) != NULL);
+	T_OK(dup2(null, STDERR_FILENO) != -1); /* a complaint for each */
 	for (n = 0; n <= tape.len; n++)
 		if (parse(&t, n) == 0) {
 			whole += t.whole;
@@ -124,6 +128,9 @@ each_cut_is_refused_or_said(void)
 			take_free(&t);
 		}
 	T_OK(whole == 1);
+	T_OK(dup2(told, STDERR_FILENO) != -1);
+	(void)close(told);
+	(void)close(null);
 }
 
 static void
@@ -151,7 +158,7 @@ an_answer_belongs_to_its_command(void)
 	T_OK(p[2].then.final == 'c' && p[2].then.us == 7);
 	T_OK(p[5].then.final == 'a' && p[5].then.n_edits == 1);
 	T_OK(p[5].then.edits[0].len == 2);
-	T_STR(p[5].then.edits[0].data, "xy");
+	T_OK(memcmp(p[5].then.edits[0].data, "xy", 2) == 0);
 	take_free(&t);
 }
 
