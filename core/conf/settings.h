@@ -26,6 +26,8 @@ enum fail_action {       /* milter's on-failure; zero is the safe one */
 
 enum milter_mode { MODE_ENFORCE, MODE_SHADOW, MODE_OFF, MODE_DRAIN };
 
+enum { SAMPLE_ALL = 100 }; /* percent: a milter is shown every message */
+
 /* which of several endpoints a connection goes to */
 enum balance { BALANCE_ORDERED, BALANCE_ROUND_ROBIN, BALANCE_LEAST_BUSY };
 
@@ -73,6 +75,7 @@ struct milter_conf {
 	                   endpoints; ca NULL: in the clear */
 	enum fail_action on_failure;                  /* tempfail */
 	enum milter_mode mode;                        /* enforce */
+	unsigned sample;     /* sample = 100: percent of the messages */
 	bool reuse;          /* library = other: libmilter or milldam
 	          let a connection serve further sessions */
 	bool any_state;      /* library = milldam: QUIT_NC ends a session
@@ -173,9 +176,10 @@ enum change_kind {
 
 struct change { /* in the order of change_kind within a rule */
 	enum change_kind kind;
-	size_t milter;  /* index into settings.milters */
-	size_t before;  /* ADD: index, or MILTER_NONE */
-	uint64_t value; /* enum milter_mode, enum fail_action, milliseconds */
+	size_t milter;   /* index into settings.milters */
+	size_t before;   /* ADD: index, or MILTER_NONE */
+	uint64_t value;  /* enum milter_mode, enum fail_action, milliseconds */
+	unsigned sample; /* MODE: percent of the messages */
 	const char *file;
 	unsigned line;
 };

@@ -31,6 +31,7 @@ put(struct reader *r, struct conf_node *n, struct rule *rule,
 	c->milter = milter;
 	c->before = MILTER_NONE;
 	c->value = value;
+	c->sample = SAMPLE_ALL;
 	c->file = n->file;
 	c->line = n->line;
 }
@@ -163,22 +164,68 @@ split(struct reader *r, struct conf_node *n, const char *v,
 	return (true);
 }
 
+/* percent_of - "10%", the whole of it; -1 */
+static int
+percent_of(const char *s)
+{
+	size_t digits = strspn(s, "0123456789");
+	int n = digits >= 1 && digits <= 3 ? atoi(s) : 0;
+
+	return (
+	    strcmp(s + digits, "%") == 0 && n >= 1 && n <= SAMPLE_ALL ? n : -1);
+}
+
+/* split_mode - "NAME=WORD" or "NAME=WORD:10%" */
+static bool
+split_mode(struct reader *r, struct conf_node *n, const char *v,
+    size_t *milter_r, unsigned *word_r, unsigned *sample_r)
+{
+	static const char *const words[] = { "enforce", "shadow", "off", NULL };
+	const char *colon = strchr(v, ':');
+	int percent = SAMPLE_ALL;
+	char *plain;
+	bool ok;
+
+	if ((plain = strndup(v, strcspn(v, ":"))) == NULL) {
+		r->no_memory = true;
+		return (false);
+	}
+	ok = split(r, n, plain, words, milter_r, word_r);
+	free(plain);
+	if (ok && colon != NULL &&
+	    ((percent = percent_of(colon + 1)) == -1 || *word_r == MODE_OFF)) {
+		conf_error(r->conf, n,
+		    "mode: %s is not MILTER=enforce or MILTER=shadow with :1%% "
+		    "to :100%% behind it",
+		    v);
+		return (false);
+	}
+	*sample_r = (unsigned)percent;
+	return (ok);
+}
+
 static void
 read_mode(struct reader *r, struct conf_node *n, const struct policy *p,
     struct rule *rule)
 {
-	static const char *const words[] = { "enforce", "shadow", "off", NULL };
-	unsigned word;
+	unsigned word, sample;
 	size_t i, m;
 
 	for (i = 0; i < n->n_values; i++) {
-		if (!split(r, n, n->values[i], words, &m, &word))
+		if (!split_mode(r, n, n->values[i], &m, &word, &sample))
 			continue;
 		if (is_authoriser(p, m) && word != MODE_ENFORCE)
 			conf_error(r->conf, n,
 			    "the authoriser \"%s\" must have mode = enforce",
 			    r->s->milters[m].name);
+		if (is_authoriser(p, m) && sample < SAMPLE_ALL)
+			conf_error(r->conf, n,
+			    "the authoriser \"%s\" must see every message: no "
+			    "sample",
+			    r->s->milters[m].name);
 		put(r, n, rule, CHANGE_MODE, m, word);
+		if (rule->n_changes > 0)
+			rule->changes[rule->n_changes - 1].sample = sample;
 	}
 }
 

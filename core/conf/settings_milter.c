@@ -25,7 +25,7 @@ static const char *const names[] = { "run", "args", "settings", "user",
 	"endpoints", "library", "pipeline", "on-failure", "mode", "early",
 	"timeout", "macros", "may", "forbidden", "content", "balance", "replay",
 	"all-ejected", "eject-after", "eject-time", "health-interval", "warm",
-	"peer", "tls", "record", NULL };
+	"peer", "tls", "record", "sample", NULL };
 static const char *const balance_words[] = { "ordered", "round-robin",
 	"least-busy", NULL };
 static const char *const ejected_words[] = { "try", "fail", NULL };
@@ -340,6 +340,8 @@ read_milter(struct reader *r, struct conf_node *b)
 	    r->conf, conf_find(r->conf, b, "on-failure"), fail_words, 0);
 	m->mode = (enum milter_mode)conf_word(
 	    r->conf, conf_find(r->conf, b, "mode"), mode_words, 0);
+	m->sample = (unsigned)conf_int(r->conf, conf_find(r->conf, b, "sample"),
+	    SAMPLE_ALL, 1, SAMPLE_ALL);
 	library = conf_word(
 	    r->conf, conf_find(r->conf, b, "library"), library_words, 0);
 	m->reuse = library != 0;

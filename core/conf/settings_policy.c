@@ -105,6 +105,10 @@ read_authoriser(struct reader *r, struct conf_node *b, struct policy *p)
 	if (m->mode != MODE_ENFORCE)
 		conf_error(r->conf, n,
 		    "the authoriser \"%s\" must have mode = enforce", name);
+	if (m->sample < SAMPLE_ALL)
+		conf_error(r->conf, n,
+		    "the authoriser \"%s\" must see every message: no sample",
+		    name);
 	if (m->on_failure == FAIL_ACCEPT)
 		conf_error(r->conf, n,
 		    "the authoriser \"%s\" may not have on-failure = accept",

@@ -39,6 +39,16 @@ explain_step(const struct policy_step *p, struct buf *b)
 		why(b, "timeout", &p->by_limits);
 }
 
+/* sample_text - ":10%", as a rule has it, where it makes a difference */
+static const char *
+sample_text(const struct policy_step *p, char *room, size_t n)
+{
+	room[0] = '\0';
+	if (p->sample < SAMPLE_ALL && !p->skipped && p->mode != MODE_OFF)
+		(void)snprintf(room, n, ":%u%%", p->sample);
+	return (room);
+}
+
 void
 policy_print(const struct test *t, const struct policy_chain *c)
 {
@@ -48,6 +58,7 @@ policy_print(const struct test *t, const struct policy_chain *c)
 	for (i = 0; i < c->n_steps; i++) {
 		const struct policy_step *p = &c->steps[i];
 		struct buf b = BUF_INIT(1 << 16);
+		char part[16];
 
 		explain_step(p, &b);
 		table_cell(table, p->skipped ? DIM : PLAIN, "  %s",
@@ -56,7 +67,8 @@ policy_print(const struct test *t, const struct policy_chain *c)
 		    p->skipped                    ? DIM
 		        : p->mode != MODE_ENFORCE ? YELLOW
 		                                  : PLAIN,
-		    "%s", p->skipped ? "skipped" : policy_mode_name(p->mode));
+		    "%s%s", p->skipped ? "skipped" : policy_mode_name(p->mode),
+		    sample_text(p, part, sizeof(part)));
 		table_cell(table, PLAIN, "%s",
 		    p->skipped ? "-" : policy_failure_name(p->on_failure));
 		table_cell(table, PLAIN, "%s", b.data);
@@ -94,6 +106,8 @@ json_step(const struct test *t, const struct policy_step *p)
 	    o, "skipped", json_object_new_boolean(p->skipped));
 	json_object_object_add(
 	    o, "mode", json_object_new_string(policy_mode_name(p->mode)));
+	json_object_object_add(
+	    o, "sample", json_object_new_int64((int64_t)p->sample));
 	json_object_object_add(o, "on_failure",
 	    json_object_new_string(policy_failure_name(p->on_failure)));
 	json_object_object_add(

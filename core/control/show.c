@@ -137,8 +137,13 @@ show_milters(struct json_object *processes)
 			bool on = strcmp(str_of(m, "mode"), "enforce") == 0;
 
 			table_cell(t, PLAIN, "%s", str_of(m, "name"));
-			table_cell(
-			    t, on ? GREEN : YELLOW, "%s", str_of(m, "mode"));
+			if (num_of(m, "sample") > 0 &&
+			    num_of(m, "sample") < 100)
+				table_cell(t, YELLOW, "%s:%" PRId64 "%%",
+				    str_of(m, "mode"), num_of(m, "sample"));
+			else
+				table_cell(t, on ? GREEN : YELLOW, "%s",
+				    str_of(m, "mode"));
 			table_cell(t, PLAIN, "%" PRId64, num_of(m, "calls"));
 			table_cell(t, num_of(m, "failures") > 0 ? RED : PLAIN,
 			    "%" PRId64, num_of(m, "failures"));

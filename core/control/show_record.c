@@ -89,12 +89,15 @@ show_milter(struct json_object *m)
 {
 	const char *mode = str_of(m, "mode"), *verdict = str_of(m, "verdict");
 	const char *failure = str_of(m, "failure");
+	struct json_object *sampled = obj_of(m, "sampled");
 	int64_t dropped = num_of(m, "dropped_edits");
 
 	printf("  ");
 	colour_text(BOLD, safe(str_of(m, "name"), 64));
 	printf("  %s  ", safe(str_of(m, "endpoint"), 100));
 	colour_text(reply_colour(mode), safe(mode, 16));
+	if (sampled != NULL && !json_object_get_boolean(sampled))
+		printf("  not sampled (%" PRId64 "%%)", num_of(m, "sample"));
 	if (*verdict != '\0' && strcmp(verdict, "none") != 0) {
 		printf("  ");
 		colour_text(reply_colour(verdict), safe(verdict, 16));

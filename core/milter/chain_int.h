@@ -84,7 +84,7 @@ struct mstate {
 	bool present; /* in the current settings */
 	bool has_override;
 	enum milter_mode override;
-	uint64_t sessions, calls, failures, fail_opens, dropped;
+	uint64_t sessions, calls, failures, fail_opens, dropped, left_out;
 	uint64_t accepts, rejects, tempfails, discards, quarantines, shutdowns;
 	uint64_t answers, total_us, max_us; /* latency of stages */
 	uint64_t connects, reused, failovers, replays, unlike;
@@ -208,7 +208,10 @@ struct link {
 	struct chain *chain;
 	size_t milter;     /* index into settings.milters */
 	size_t index;      /* in chain.all: the same for all of a session */
-	bool varies;       /* not every recipient's chain has it so */
+	bool varies;       /* not every recipient's chain has it so, or not
+	                      every message is shown to it */
+	bool sampled;      /* the latter, by what the session says */
+	bool left_out;     /* of the message in hand: counted */
 	bool extra;        /* a further session, for another version */
 	struct link *next; /* of those, in the chain's extras */
 	const struct milter_conf *conf;   /* &own */
@@ -591,6 +594,11 @@ int decide_rcpt(struct chain *, const char **refused_r);
 int decide_content(struct chain *, struct group *);
 bool decide_waits(const struct chain *, const struct group *, size_t index);
 void link_limits(struct link *, const struct policy_step *);
+enum milter_mode link_wanted(const struct link *, const struct policy_step *);
+
+/* sample.c */
+bool sample_picks(const char *id, const char *milter, unsigned percent);
+bool sample_left_out(const struct link *, const struct policy_step *);
 
 /* known.c: what tables have */
 policy_get_fn known_get;

@@ -80,10 +80,28 @@ count(struct link *l)
 	l->state->sessions++;
 }
 
+/* link_wanted - the mode for messages that the milter is shown */
+enum milter_mode
+link_wanted(const struct link *l, const struct policy_step *step)
+{
+	return (l->switched ? l->switched_to : step->mode);
+}
+
 static enum milter_mode
 mode_of(const struct link *l, const struct policy_step *step)
 {
-	return (l->switched ? l->switched_to : step->mode);
+	return (sample_left_out(l, step) ? MODE_OFF : link_wanted(l, step));
+}
+
+/* count_left_out - once for a message; one that is off anyway leaves nothing */
+static void
+count_left_out(struct link *l, const struct policy_step *step)
+{
+	if (l->left_out || l->drained || step->skipped ||
+	    link_wanted(l, step) == MODE_OFF || !sample_left_out(l, step))
+		return;
+	l->left_out = true;
+	l->state->left_out++;
 }
 
 /* link_set - as the session's rules want it */
@@ -94,6 +112,9 @@ link_set(struct chain *c, struct link *l, const struct policy_step *step)
 	l->skipped = l->drained || step->skipped;
 	l->mode = mode_of(l, step);
 	l->own.mode = step->mode;
+	/* What it says of a session holds for its own messages only. */
+	l->sampled = !l->authoriser && step->sample < SAMPLE_ALL;
+	l->varies |= l->sampled;
 	link_limits(l, step);
 	count(l);
 	c->links[c->n_links++] = l;
@@ -150,6 +171,7 @@ decide_session(struct chain *c, uint32_t known)
 		l->own = *l->shared;
 		l->step = NULL;
 		l->skipped = true;
+		l->sampled = l->left_out = false;
 		l->varies =
 		    !l->authoriser && (varies[i] || c->engine->pick != NULL);
 		c->keep |= l->conf->n_endpoints > 1 && !l->conf->no_replay;
@@ -260,8 +282,10 @@ take_part(struct chain *c, const struct group *g)
 		struct link *l = link_of(c, g->chain.steps[i].milter);
 		enum milter_mode mode;
 
-		if (g->modes[l->index] == PICK_ABSENT)
+		if (g->modes[l->index] == PICK_ABSENT) {
+			count_left_out(l, &g->chain.steps[i]);
 			continue;
+		}
 		mode = (enum milter_mode)g->modes[l->index];
 		if (l->skipped || mode < l->mode)
 			l->mode = mode;

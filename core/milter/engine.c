@@ -377,6 +377,8 @@ put_state(struct mstate *m, const struct milter_conf *conf, struct buf *b)
 		const char *name;
 		uint64_t value;
 	} rows[] = {
+		{ "sample", conf->sample },
+		{ "left_out", m->left_out },
 		{ "sessions", m->sessions },
 		{ "calls", m->calls },
 		{ "accepts", m->accepts },

@@ -116,6 +116,8 @@ groups_mode(const struct chain *c, const struct link *l)
 {
 	uint8_t mode;
 
+	if (l->sampled && (c->q == Q_CONNECT || c->q == Q_HELO))
+		return (MODE_OFF); /* told with its messages */
 	if (c->q == Q_DATA && l->varies && !some_have(c, l))
 		return (MODE_OFF);
 	if (c->q != Q_RCPT || c->group >= c->n_groups)

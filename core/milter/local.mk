@@ -25,6 +25,7 @@ noinst_LTLIBRARIES += %D%/libmilterc.la
 	%D%/recording.c %D%/recording.h \
 	%D%/replay.c \
 	%D%/run.c \
+	%D%/sample.c \
 	%D%/stage.c \
 	%D%/stats.c %D%/stats.h \
 	%D%/stream.c \

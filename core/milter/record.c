@@ -309,6 +309,20 @@ put_by(struct buf *b, const char *name, const struct policy_by *by)
 	return (json_kv_str(b, name, place));
 }
 
+/* put_sample - of a milter that is not shown every message; without "sampled"
+ * it would not have been asked anyway */
+static int
+put_sample(const struct link *l, const struct policy_step *step, struct buf *b)
+{
+	const struct link *first = &l->chain->all[l->index];
+
+	if (step == NULL || step->sample == SAMPLE_ALL || first->drained ||
+	    !l->chain->message_seen || link_wanted(first, step) == MODE_OFF)
+		return (0);
+	return (buf_addf(b, ",\"sample\":%u,\"sampled\":%s", step->sample,
+	    sample_left_out(first, step) ? "false" : "true"));
+}
+
 /* put_rules - who had the milter skipped, or put into the chain, or changed */
 static int
 put_rules(const struct policy_step *step, struct buf *b)
@@ -344,7 +358,8 @@ put_link(const struct link *l, const char *mode, const struct policy_step *step,
 		        : buf_add(b, "}", 1));
 	if (json_kv_str(b, "endpoint",
 	        m->n_endpoints > 0 ? m->endpoints[ep].text : "") == -1 ||
-	    json_kv_str(b, "mode", mode) == -1 || put_rules(step, b) == -1 ||
+	    json_kv_str(b, "mode", mode) == -1 ||
+	    put_sample(l, step, b) == -1 || put_rules(step, b) == -1 ||
 	    (l->extra && buf_addf(b, ",\"replay\":true") == -1) ||
 	    json_kv_str(b, "verdict", outcome_word(l->final)) == -1 ||
 	    put_stages(l, b) == -1 || put_edits(l, b) == -1)
@@ -397,21 +412,36 @@ put_chain(const struct chain *c, const struct group *g, struct buf *out)
 	return (buf_add(out, "]", 1));
 }
 
+/* step_of - of any group that has the milter, or would but for a sample */
+static const struct policy_step *
+step_of(const struct chain *c, const struct link *l)
+{
+	const struct policy_step *step, *left_out = NULL;
+	size_t k;
+
+	for (k = 0; k < c->n_groups; k++) {
+		step = group_step(&c->groups[k], l);
+		if (c->groups[k].modes[l->index] != PICK_ABSENT)
+			return (step);
+		if (step != NULL && !step->skipped && sample_left_out(l, step))
+			left_out = step;
+	}
+	return (left_out);
+}
+
 /* put_all - of several groups together: every session once */
 static int
 put_all(const struct chain *c, struct buf *out)
 {
 	const struct policy_step *step;
 	const struct link *l;
-	size_t i, k;
+	size_t i;
 
 	if (buf_add(out, "[", 1) == -1)
 		return (-1);
 	for (i = 0; i < c->n_links; i++) {
 		l = c->links[i];
-		for (step = NULL, k = 0; k < c->n_groups && step == NULL; k++)
-			if (c->groups[k].modes[l->index] != PICK_ABSENT)
-				step = group_step(&c->groups[k], l);
+		step = step_of(c, l);
 		if ((i > 0 && buf_add(out, ",", 1) == -1) ||
 		    put_link(l, mode_name(l, NULL, step), step, out) == -1)
 			return (-1);

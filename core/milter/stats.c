@@ -208,6 +208,7 @@ put_milter(struct buf *b, struct mstate *m, const struct milter_conf *conf)
 		uint64_t value;
 	} rows[] = {
 		{ "milldam_milter_sessions_total", m->sessions },
+		{ "milldam_milter_left_out_total", m->left_out },
 		{ "milldam_milter_quarantines_total", m->quarantines },
 		{ "milldam_milter_dropped_edits_total", m->dropped },
 		{ "milldam_milter_failovers_total", m->failovers },

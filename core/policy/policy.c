@@ -66,6 +66,7 @@ begin(struct work *w, const struct settings *s)
 
 		step->milter = p->reach[i];
 		step->mode = m->mode;
+		step->sample = m->sample;
 		step->on_failure = m->on_failure;
 		step->connect_ms = m->connect_ms;
 		step->command_ms = m->command_ms;
@@ -113,6 +114,7 @@ apply_one(struct work *w, const struct change *c, const struct policy_by *by)
 		break;
 	case CHANGE_MODE:
 		step->mode = (enum milter_mode)c->value;
+		step->sample = c->sample;
 		step->by_mode = *by;
 		break;
 	case CHANGE_ON_FAILURE:
@@ -243,7 +245,7 @@ policy_chain_same(const struct policy_chain *a, const struct policy_chain *b)
 		const struct policy_step *x = &a->steps[i], *y = &b->steps[k];
 
 		if (x->milter != y->milter || x->mode != y->mode ||
-		    x->on_failure != y->on_failure ||
+		    x->sample != y->sample || x->on_failure != y->on_failure ||
 		    x->connect_ms != y->connect_ms ||
 		    x->command_ms != y->command_ms ||
 		    x->message_ms != y->message_ms)

@@ -86,6 +86,7 @@ struct policy_step {
 	bool skipped;          /* not asked; kept in its place for the record */
 	enum milter_mode mode; /* the configured one; a run-time switch of
 	                          milldamctl goes over it */
+	unsigned sample;       /* percent of the messages that it is shown */
 	enum fail_action on_failure;
 	uint64_t connect_ms, command_ms, message_ms;
 	struct policy_by in, skip, by_mode, by_failure, by_limits;

@@ -114,8 +114,13 @@ put_change(struct buf *b, const struct settings *s, const struct change *c)
 		return (buf_addf(
 		    b, "\"%s before %s\"", name, s->milters[c->before].name));
 	case CHANGE_MODE:
-		return (buf_addf(b, "\"%s=%s\"", name,
-		    policy_mode_name((enum milter_mode)c->value)));
+		return (
+		    buf_addf(b, "\"%s=%s", name,
+		        policy_mode_name((enum milter_mode)c->value)) == -1 ||
+		            (c->sample < SAMPLE_ALL &&
+		                buf_addf(b, ":%u%%", c->sample) == -1)
+		        ? -1
+		        : buf_add(b, "\"", 1));
 	case CHANGE_ON_FAILURE:
 		return (buf_addf(b, "\"%s=%s\"", name,
 		    policy_failure_name((enum fail_action)c->value)));

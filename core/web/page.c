@@ -105,6 +105,8 @@ static const struct family {
 	    "Messages that the milter put into quarantine" },
 	{ "milldam_milter_dropped_edits_total", COUNTER,
 	    "Changes left out because may does not allow them" },
+	{ "milldam_milter_left_out_total", COUNTER,
+	    "Messages not shown to the milter: its sample" },
 	{ "milldam_milter_mode", GAUGE, "1 for the mode that is in force" },
 	{ "milldam_relay_connections", GAUGE, "Connections to next hops" },
 	{ "milldam_relay_idle_connections", GAUGE,

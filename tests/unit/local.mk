@@ -119,3 +119,7 @@ serial_sources = %D%/serial.h %D%/serial_fakes.c %D%/serial_plan.c \
 
 unit_tests += %D%/quarantine_test
 %C%_quarantine_test_LDADD = quarantine/libquarantine.la milter-sdk/base/libbase.la
+
+unit_tests += %D%/sample_test
+%C%_sample_test_CPPFLAGS = $(%C%_chain_test_CPPFLAGS)
+%C%_sample_test_LDADD = $(%C%_chain_test_LDADD)

@@ -98,6 +98,9 @@ chain(void)
 		    p->mode == MODE_ENFORCE   ? ""
 		        : p->mode == MODE_OFF ? "(off)"
 		                              : "(shadow)");
+		if (p->sample != 100)
+			snprintf(text + strlen(text),
+			    sizeof(text) - strlen(text), ":%u", p->sample);
 	}
 	policy_chain_fini(&c);
 	return (text);
@@ -298,6 +301,22 @@ later_rules_go_over_earlier_ones(void)
 	use("rule \"1\" { mode = {\"spam=shadow\"} } "
 	    "rule \"2\" { chain = {spam} }");
 	T_STR(chain(), "access spam(shadow)");
+}
+
+static void
+a_mode_brings_its_sample(void)
+{
+	reset();
+	use("rule \"1\" { mode = {\"spam=shadow:10%\", \"virus=enforce:99%\"} "
+	    "}");
+	T_STR(chain(), "access grey virus:99 spam(shadow):10");
+	/* what a later mode does not say is not left from an earlier one */
+	use("rule \"1\" { mode = {\"spam=shadow:10%\"} } "
+	    "rule \"2\" { mode = {\"spam=enforce\"} }");
+	T_STR(chain(), FULL);
+	use("rule \"1\" { mode = {\"spam=shadow:10%\"} } "
+	    "rule \"2\" { chain = {spam} }");
+	T_STR(chain(), "access spam(shadow):10");
 }
 
 #define TWO                                                                    \
@@ -526,6 +545,7 @@ static const struct t_case cases[] = {
 	{ "policy: chain and add", changes },
 	{ "policy: later rules go over earlier ones",
 	    later_rules_go_over_earlier_ones },
+	{ "policy: a mode brings its sample", a_mode_brings_its_sample },
 	{ "policy: first match, all matches, and last",
 	    first_match_and_all_match },
 	{ "policy: a rule on what is not known yet changes nothing",
