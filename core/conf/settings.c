@@ -62,6 +62,8 @@ static const struct number limit_rows[] = {
 	{ "data-total-time", TIME, LIMIT(data_total_ms), 1800000, 1000,
 	    MS_DAY },
 	{ "milter-time", TIME, LIMIT(chain_ms), 0, 1000, 3600000 },
+	{ "shadow-sessions", COUNT, LIMIT(shadow_sessions), 100, 0, 10000 },
+	{ "shadow-size", SIZE, LIMIT(shadow_size), 64 << 20, 0, 2ull << 30 },
 	{ "greet-pause", TIME, LIMIT(banner_ms), 0, 0, 60000 },
 	{ NULL, COUNT, 0, 0, 0, 0 },
 };

@@ -257,7 +257,10 @@ struct limits {
 	uint64_t data_total_ms; /* 30m: a whole DATA */
 	uint64_t chain_ms;      /* milter-time: one question to the whole
 	                           chain; 0: 5m, or the longest message= */
-	uint64_t banner_ms;     /* greet-pause 0s: wait for early talkers */
+	unsigned
+	    shadow_sessions;  /* 100 with milters in shadow at a time, and */
+	uint64_t shadow_size; /* 64M of copies for them, in each receiver */
+	uint64_t banner_ms;   /* greet-pause 0s: wait for early talkers */
 };
 
 struct queue_conf {

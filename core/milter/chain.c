@@ -132,7 +132,8 @@ judge(struct chain *c, struct link *l)
 	enum milter_mode mode = groups_mode(c, l);
 	struct outcome *o = &l->now;
 
-	if (mode == MODE_OFF || (c->q == Q_MAIL && !l->conf->early))
+	if (mode == MODE_OFF || (mode == MODE_SHADOW && !c->detached) ||
+	    (c->q == Q_MAIL && !l->conf->early))
 		return;
 	if (l->varies && l->asked && o->kind == OUT_DISCARD && c->q == Q_RCPT)
 		l->verdict.kind = OUT_DISCARD;
@@ -166,6 +167,7 @@ judge(struct chain *c, struct link *l)
 void
 chain_step(struct chain *c)
 {
+	enum milter_mode mode;
 	struct link *l;
 
 	if (c->q == Q_MESSAGE)
@@ -178,7 +180,9 @@ chain_step(struct chain *c)
 			break;
 		}
 		l = c->links[c->at];
-		if (groups_mode(c, l) != MODE_OFF && link_ask(l) == 1)
+		mode = groups_mode(c, l);
+		if (mode != MODE_OFF && (mode != MODE_SHADOW || c->detached) &&
+		    link_ask(l) == 1)
 			break;
 		judge(c, l);
 		c->at++;
@@ -268,13 +272,14 @@ complete(struct chain *c, enum question q, char *held_r[2])
 		}
 		if (go_on && c->refused == NULL)
 			c->n_rcpts++;
-		if (go_on && a->authorised)
+		if (go_on && (a->authorised || c->detached))
 			groups_accept(c);
 		c->rcpt = c->refused = NULL;
 		c->rcpt_args = NULL;
 		c->n_rcpt_args = 0;
 		c->route = NULL;
 	} else if (q == Q_MESSAGE && c->concluded) {
+		shadow_begin(c);
 		if ((g = chain_only_group(c)) != NULL)
 			complete_one(c, g, held_r);
 		else if (groups_result(c, a) == -1)
@@ -414,7 +419,8 @@ go_on(struct chain *c)
 		return;
 	c->by_us = now_us() + question_ms(c) * 1000;
 	for (i = 0; i < c->n_all && c->q == Q_MAIL; i++)
-		if (c->all[i].mode == MODE_OFF && !c->all[i].varies)
+		if ((c->all[i].mode == MODE_OFF || link_apart(&c->all[i])) &&
+		    !c->all[i].varies)
 			conn_put(&c->all[i]);
 	if (c->session.kind != OUT_NONE)
 		chain_answer(c, c->session.kind,
@@ -448,7 +454,8 @@ begin(struct chain *c, enum question q, chain_done_fn *done, void *arg)
 	c->arg = arg;
 	c->at = 0;
 	c->answered = false;
-	c->deciding = q == Q_CONNECT || q == Q_MAIL || q == Q_RCPT;
+	c->deciding =
+	    !c->detached && (q == Q_CONNECT || q == Q_MAIL || q == Q_RCPT);
 	for (i = 0; i < c->n_all; i++) {
 		c->all[i].asked = c->all[i].rcpt_skip = false;
 		c->all[i].by_us = 0;
@@ -481,9 +488,7 @@ link_held(const struct link *l)
 	    without != NULL && quarantine_names_has(without, l->conf->name));
 }
 
-/* link_init - one milter that the session may be shown to; false: no state for
- * its name */
-static bool
+bool
 link_init(struct chain *c, struct link *l, size_t milter)
 {
 	const struct policy *p = &c->settings->policies[c->policy];
@@ -506,11 +511,10 @@ link_init(struct chain *c, struct link *l, size_t milter)
 }
 
 struct chain *
-chain_new(struct engine *e, struct settings *s, size_t policy,
-    const struct chain_facts *facts)
+chain_bare(struct engine *e, struct settings *s, size_t policy,
+    const struct chain_facts *facts, size_t n_links)
 {
 	struct chain *c = calloc(1, sizeof(*c));
-	const struct policy *p = &s->policies[policy];
 
 	if (c == NULL)
 		return (NULL);
@@ -519,19 +523,31 @@ chain_new(struct engine *e, struct settings *s, size_t policy,
 	c->policy = policy;
 	c->facts = facts;
 	c->defer = event_new(e->base, -1, 0, on_defer, c);
-	c->all = calloc(p->n_reach + 1, sizeof(*c->all));
-	c->links = calloc(p->n_reach + 1, sizeof(*c->links));
-	if (c->defer == NULL || c->all == NULL || c->links == NULL)
-		goto fail;
-	for (; c->n_all < p->n_reach; c->n_all++)
-		if (!link_init(c, &c->all[c->n_all], p->reach[c->n_all]))
-			goto fail;
-	return (c);
-
-fail:
+	c->all = calloc(n_links + 1, sizeof(*c->all));
+	c->links = calloc(n_links + 1, sizeof(*c->links));
+	if (c->defer != NULL && c->all != NULL && c->links != NULL)
+		return (c);
 	chain_free(&c);
 	errno = ENOMEM;
 	return (NULL);
+}
+
+struct chain *
+chain_new(struct engine *e, struct settings *s, size_t policy,
+    const struct chain_facts *facts)
+{
+	const struct policy *p = &s->policies[policy];
+	struct chain *c = chain_bare(e, s, policy, facts, p->n_reach);
+
+	if (c == NULL)
+		return (NULL);
+	for (; c->n_all < p->n_reach; c->n_all++)
+		if (!link_init(c, &c->all[c->n_all], p->reach[c->n_all])) {
+			chain_free(&c);
+			errno = ENOMEM;
+			return (NULL);
+		}
+	return (c);
 }
 
 const char *const *
@@ -561,6 +577,7 @@ chain_free(struct chain **cp)
 	if (c == NULL)
 		return;
 	*cp = NULL;
+	shadow_disown(c);
 	c->q = Q_NONE;
 	groups_clear(c);
 	for (i = 0; i < c->n_all; i++) {
@@ -640,6 +657,7 @@ chain_mail(struct chain *c, const char *id, const char *sender,
 {
 	size_t i;
 
+	shadow_disown(c);
 	end_message(c);
 	groups_clear(c);
 	(void)snprintf(c->id, sizeof(c->id), "%s", id);
@@ -691,7 +709,7 @@ chain_message(struct chain *c, struct message *m, struct envelope *env,
 			event_active(c->defer, EV_TIMEOUT, 0);
 		return;
 	}
-	c->concluded = false;
+	c->concluded = c->cut = false;
 	for (i = 0; i < m->n_fields; i++)
 		if (strlen(m->fields[i].name) + m->fields[i].value_len >
 		    FIELD_MAX) {

@@ -136,6 +136,28 @@ void engine_on_recording(struct engine *,
         void *arg, const char *milter, const char *listener, struct buf *tape),
     void *arg);
 
+/*
+ * A milter in shadow is asked when the message is decided, in a session of its
+ * own that nobody waits for (design: the reply never does).  What it said is
+ * told with what became of the message, once for each group.
+ */
+struct chain_shadow {
+	const char *id;
+	unsigned group; /* its number, or 0: there was one only */
+	uint64_t arrival_ms;
+	const char *listener, *policy;
+	const char *milter;
+	const char *verdict;              /* a word: that it would have given */
+	const char *outcome, *reply, *by; /* as in chain_outcome() */
+	const struct buf *milters;        /* as chain_record() */
+};
+void engine_on_shadow(struct engine *,
+    void (*fn)(void *arg, const struct chain_shadow *), void *arg);
+/* engine_shadows - such sessions under way */
+unsigned engine_shadows(const struct engine *);
+/* engine_shadows_drop - the process ends: tell what they have said so far */
+void engine_shadows_drop(struct engine *);
+
 /* chain_new - for the policy of the listener; NULL with ENOMEM */
 struct chain *chain_new(struct engine *, struct settings *, size_t policy,
     const struct chain_facts *);
@@ -172,7 +194,7 @@ void chain_found(struct chain *, int found, const char *value, size_t len);
  * chain_stream - the same before the body is whole: milters that see the
  * message as received are told the header and what of the body is there.  More
  * of it (body, body_len of the message) is told by chain_stream_more(), and
- * chain_message() follows with all of it.  False: not for this message.  Neither
+ * chain_message() follows with all of it.  False: not for this message. Neither
  * gives an answer.
  */
 bool chain_stream(struct chain *, struct message *, struct envelope *);
@@ -197,6 +219,11 @@ int chain_record(const struct chain *, struct buf *out)
  * milters of its chain, in the sessions that served it */
 int chain_group_record(const struct chain *, uint16_t group, struct buf *out)
     __attribute__((__warn_unused_result__));
+/* chain_outcome - what became of the last message (group: -1, or
+ * chain_group.group), for the records of milters in shadow; the first counts.
+ * Until the next MAIL. */
+void chain_outcome(struct chain *, int group, const char *outcome,
+    const char *reply, const char *milter);
 /* chain_mail_args - ESMTP parameters of the last MAIL; until the next one */
 const char *const *chain_mail_args(const struct chain *, size_t *n_r);
 const char *chain_group_summary(struct chain *, uint16_t group);

@@ -88,6 +88,7 @@ struct mstate {
 	uint64_t accepts, rejects, tempfails, discards, quarantines, shutdowns;
 	uint64_t answers, total_us, max_us; /* latency of stages */
 	uint64_t connects, reused, failovers, replays, unlike;
+	uint64_t unshown; /* messages that it was not shown in shadow */
 };
 
 struct tls { /* keys of a milter's block, read before the sandbox closes */
@@ -124,6 +125,11 @@ struct engine {
 	void *recording_arg;
 	size_t recorded; /* bytes, of recordings under way */
 	unsigned n_idle; /* of all milters */
+	struct shadow *shadows;
+	unsigned n_shadows;  /* of them, that have not come to their end */
+	size_t shadow_bytes; /* what they are shown */
+	void (*shadow_fn)(void *, const struct chain_shadow *);
+	void *shadow_arg;
 	struct event *pool_tick;
 	struct event *probe_timer;
 };
@@ -296,9 +302,10 @@ struct link {
 		size_t n_stages, endpoint;
 		unsigned retold;
 		char *fault;
-	} before; /* the content phase, in case its turn never comes */
-	bool counts;             /* its word, or its failure, has counted */
-	bool unheard;            /* ran ahead of its turn, which never came */
+	} before;     /* the content phase, in case its turn never comes */
+	bool counts;  /* its word, or its failure, has counted */
+	bool unheard; /* ran ahead of its turn, which never came */
+	const char *unshown;     /* in shadow: why, or NULL */
 	struct edit_note *notes; /* room for LINK_NOTES_MAX, or NULL */
 	size_t n_notes;
 	size_t n_edits;          /* made, noted or not */
@@ -351,6 +358,8 @@ struct group {
 	uint8_t *modes;            /* enum milter_mode of each of chain.all, or
 	                              PICK_ABSENT */
 	struct link **ran;         /* the session that served it, likewise */
+	struct view **seen;        /* by those in shadow, as their turn came;
+	                              likewise, or NULL */
 	struct policy_verdict *verdicts; /* so far, room for each of them */
 	size_t n_verdicts;
 	unsigned n_rcpts; /* accepted */
@@ -413,6 +422,9 @@ struct chain {
 	bool ask_stale;       /* for a transaction that is over */
 	int ask_error;        /* how the last one failed, or 0 */
 	bool concluded;       /* the content phase came to its end */
+	bool detached;        /* of one milter in shadow: see shadow.c */
+	bool has_shadows;     /* that wait for the message's outcome */
+	bool cut;             /* of this message not all was kept */
 	struct group *groups; /* at most CHAIN_GROUPS_MAX */
 	size_t n_groups;
 	size_t group; /* of the recipient in hand */
@@ -543,6 +555,8 @@ int replay_tell(struct link *, uint32_t groups, const struct link *first);
 int replay_same(struct link *, char cmd, const struct outcome *, bool skip);
 int replay_note(struct chain *); /* the RCPT in hand is answered */
 void replay_clear(struct chain *);
+int shown_copy(struct shown *to, const struct shown *); /* to is empty */
+void shown_fini(struct shown *);
 
 /* negotiate.c */
 int negotiate_offer(struct conn *);
@@ -583,6 +597,20 @@ int put_rcpt_again(struct link *, const struct shown *);
 /* link_forget - nothing of the message has been said to anybody */
 void link_forget(struct link *);
 
+/* shadow.c: milters in shadow, when the message is decided */
+void shadow_seen(struct chain *, size_t i); /* the turn of link i has come */
+void shadow_begin(struct chain *);
+void shadow_disown(struct chain *); /* nothing more is told of its message */
+void shadow_clear(struct engine *);
+/* link_apart - it is in shadow, so nobody waits for it here */
+bool link_apart(const struct link *);
+
+/* chain_bare - without any milter; NULL with ENOMEM */
+struct chain *chain_bare(struct engine *, struct settings *, size_t policy,
+    const struct chain_facts *, size_t n_links);
+/* link_init - the next of chain.all; false: no state for its name */
+bool link_init(struct chain *, struct link *, size_t milter);
+
 /* content.c */
 int content_begin(struct link *);
 int content_pump(struct link *);
@@ -612,6 +640,7 @@ struct group *groups_find(const struct chain *, const struct policy_chain *,
 struct group *groups_add(
     struct chain *, struct policy_chain *, bool *pending, uint8_t *modes);
 const struct policy_step *group_step(const struct group *, const struct link *);
+int group_rcpt_copy(struct envelope *, const struct rcpt *);
 /* groups_first - of the first recipient that was accepted, or NULL */
 struct group *groups_first(const struct chain *);
 void groups_accept(struct chain *); /* one more recipient */

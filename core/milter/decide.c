@@ -74,7 +74,7 @@ link_limits(struct link *l, const struct policy_step *step)
 static void
 count(struct link *l)
 {
-	if (l->counted || l->skipped || l->mode == MODE_OFF)
+	if (l->counted || l->skipped || l->mode == MODE_OFF || link_apart(l))
 		return;
 	l->counted = true;
 	l->state->sessions++;
@@ -176,8 +176,12 @@ decide_session(struct chain *c, uint32_t known)
 		    !l->authoriser && (varies[i] || c->engine->pick != NULL);
 		c->keep |= l->conf->n_endpoints > 1 && !l->conf->no_replay;
 	}
-	for (i = 0; i < chain.n_steps; i++)
-		link_set(c, link_of(c, chain.steps[i].milter), &chain.steps[i]);
+	for (i = 0; i < chain.n_steps; i++) {
+		struct link *l = link_of(c, chain.steps[i].milter);
+
+		link_set(c, l, &chain.steps[i]);
+		c->keep |= link_apart(l);
+	}
 	free(varies);
 	return (0);
 }

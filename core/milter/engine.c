@@ -290,6 +290,7 @@ engine_free(struct engine **ep)
 	if (e == NULL)
 		return;
 	*ep = NULL;
+	shadow_clear(e);
 	if (e->probe_timer != NULL)
 		event_free(e->probe_timer);
 	e->probe_timer = NULL;
@@ -390,6 +391,7 @@ put_state(struct mstate *m, const struct milter_conf *conf, struct buf *b)
 		{ "failures", m->failures },
 		{ "fail_opens", m->fail_opens },
 		{ "dropped_edits", m->dropped },
+		{ "not_shown", m->unshown },
 		{ "connects", m->connects },
 		{ "reused", m->reused },
 		{ "failovers", m->failovers },

@@ -25,6 +25,7 @@ group_fini(struct group *g)
 	free(g->pending);
 	free(g->modes);
 	free(g->ran);
+	free(g->seen);
 	free(g->verdicts);
 }
 
@@ -206,8 +207,8 @@ group_of(const struct chain *c, const struct rcpt *r)
 	return (r->group < c->n_groups ? r->group : 0);
 }
 
-static int
-copy_rcpt(struct envelope *env, const struct rcpt *from)
+int
+group_rcpt_copy(struct envelope *env, const struct rcpt *from)
 {
 	struct rcpt *r = env_add_rcpt(env, from->addr);
 
@@ -234,7 +235,7 @@ split(struct chain *c, size_t group, unsigned number)
 		return (-1);
 	for (i = 0; i < all->n_rcpts; i++)
 		if (group_of(c, &all->rcpts[i]) == group &&
-		    copy_rcpt(g->env, &all->rcpts[i]) == -1)
+		    group_rcpt_copy(g->env, &all->rcpts[i]) == -1)
 			return (-1);
 	g->env->group = (uint16_t)number;
 	if (number > 1)
@@ -290,12 +291,14 @@ void
 groups_end(struct chain *c)
 {
 	struct link *l;
-	size_t i;
+	size_t i, k;
 
 	for (i = 0; i < c->n_groups; i++) {
 		struct group *g = &c->groups[i];
 
 		view_unref(&g->view);
+		for (k = 0; k < c->n_all && g->seen != NULL; k++)
+			view_unref(&g->seen[k]);
 		if (g->own_env) {
 			env_fini(g->env);
 			free(g->env);

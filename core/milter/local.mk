@@ -26,6 +26,7 @@ noinst_LTLIBRARIES += %D%/libmilterc.la
 	%D%/replay.c \
 	%D%/run.c \
 	%D%/sample.c \
+	%D%/shadow.c \
 	%D%/stage.c \
 	%D%/stats.c %D%/stats.h \
 	%D%/stream.c \

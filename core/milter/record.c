@@ -356,6 +356,15 @@ put_link(const struct link *l, const char *mode, const struct policy_step *step,
 		            put_rules(step, b) == -1
 		        ? -1
 		        : buf_add(b, "}", 1));
+	/* What it says comes in a record of its own. */
+	if (!l->chain->detached && strcmp(mode, "shadow") == 0)
+		return (json_kv_str(b, "mode", mode) == -1 ||
+		            put_sample(l, step, b) == -1 ||
+		            put_rules(step, b) == -1 ||
+		            (l->unshown != NULL &&
+		                json_kv_str(b, "not_shown", l->unshown) == -1)
+		        ? -1
+		        : buf_add(b, "}", 1));
 	if (json_kv_str(b, "endpoint",
 	        m->n_endpoints > 0 ? m->endpoints[ep].text : "") == -1 ||
 	    json_kv_str(b, "mode", mode) == -1 ||
@@ -472,13 +481,15 @@ chain_group_record(const struct chain *c, uint16_t group, struct buf *out)
 static int
 sum_up(struct buf *b, const struct link *l, bool shadow)
 {
+	if (shadow && !l->chain->detached)
+		return (buf_addf(
+		    b, "%s%s=[shadow]", b->len > 0 ? " " : "", l->conf->name));
 	if (buf_addf(b, "%s%s=%s", b->len > 0 ? " " : "", l->conf->name,
 	        l->failed && l->counts ? "failed" : outcome_word(l->final)) ==
 	        -1 ||
 	    (l->final_us >= 1000 &&
 	        buf_addf(b, "(%llums)",
-	            (unsigned long long)(l->final_us / 1000)) == -1) ||
-	    (shadow && buf_addf(b, "[shadow]") == -1))
+	            (unsigned long long)(l->final_us / 1000)) == -1))
 		return (-1);
 	return (0);
 }

@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void
+void
 shown_fini(struct shown *s)
 {
 	while (s->n_args > 0)
@@ -44,24 +44,36 @@ replay_clear(struct chain *c)
 	c->shown_cap = 0;
 }
 
+int
+shown_copy(struct shown *to, const struct shown *s)
+{
+	memset(to, 0, sizeof(*to));
+	if ((to->rcpt = strdup(s->rcpt)) == NULL ||
+	    (to->args = calloc(s->n_args + 1, sizeof(*to->args))) == NULL ||
+	    (s->refused != NULL && (to->refused = strdup(s->refused)) == NULL))
+		return (-1);
+	for (; to->n_args < s->n_args; to->n_args++)
+		if ((to->args[to->n_args] = strdup(s->args[to->n_args])) ==
+		    NULL)
+			return (-1);
+	if (s->route == NULL)
+		return (0);
+	if ((to->route = calloc(1, sizeof(*to->route))) == NULL)
+		return (-1);
+	return (route_copy(to->route, s->route));
+}
+
 /* keep - a copy of the recipient in hand */
 static int
 keep(const struct chain *c, struct shown *s)
 {
-	memset(s, 0, sizeof(*s));
-	if ((s->rcpt = strdup(c->rcpt)) == NULL ||
-	    (s->args = calloc(c->n_rcpt_args + 1, sizeof(*s->args))) == NULL ||
-	    (c->refused != NULL && (s->refused = strdup(c->refused)) == NULL))
-		return (-1);
-	for (; s->n_args < c->n_rcpt_args; s->n_args++)
-		if ((s->args[s->n_args] = strdup(c->rcpt_args[s->n_args])) ==
-		    NULL)
-			return (-1);
-	if (c->route == NULL)
-		return (0);
-	if ((s->route = calloc(1, sizeof(*s->route))) == NULL)
-		return (-1);
-	return (route_copy(s->route, c->route));
+	const struct shown in_hand = { .rcpt = (char *)(uintptr_t)c->rcpt,
+		.refused = (char *)(uintptr_t)c->refused,
+		.args = (char **)(uintptr_t)c->rcpt_args,
+		.n_args = c->n_rcpt_args,
+		.route = (struct route *)(uintptr_t)c->route };
+
+	return (shown_copy(s, &in_hand));
 }
 
 /* code_of - the reply's, given or by default: texts may count seconds */

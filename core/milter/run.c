@@ -31,17 +31,21 @@ alive(const struct group *g)
 	return (g->live && g->out.kind == OUT_NONE);
 }
 
-/* holders - groups, as bits, that this milter still concerns */
+/* holders - groups, as bits, that this milter still concerns.  Those that have
+ * it in shadow come later: see shadow.c. */
 static uint32_t
 holders(const struct chain *c, size_t index)
 {
 	uint32_t bits = 0;
 	size_t k;
 
-	for (k = 0; k < c->n_groups; k++)
-		if (alive(&c->groups[k]) &&
-		    c->groups[k].modes[index] != PICK_ABSENT)
+	for (k = 0; k < c->n_groups; k++) {
+		uint8_t mode = c->groups[k].modes[index];
+
+		if (alive(&c->groups[k]) && mode != PICK_ABSENT &&
+		    (mode != MODE_SHADOW || c->detached))
 			bits |= 1u << k;
+	}
 	return (bits);
 }
 
@@ -496,6 +500,7 @@ judge_all(struct chain *c, size_t i)
 {
 	struct link *l, *main = c->links[i];
 
+	shadow_seen(c, i);
 	judge(c, main);
 	for (l = c->extras; l != NULL; l = l->next)
 		if (l->index == main->index)

@@ -125,6 +125,7 @@ link_reset_message(struct link *l)
 	if (l->heard_cap > 0)
 		memset(l->heard, 0, l->heard_cap * sizeof(*l->heard));
 	l->started = l->stopped = l->counts = l->unheard = false;
+	l->unshown = NULL;
 	l->groups = 0;
 	outcome_clear(&l->verdict);
 }
@@ -399,7 +400,8 @@ link_ask(struct link *l)
 {
 	char why[200];
 
-	if (l->skipped || l->mode == MODE_OFF || l->out || l->failed)
+	if (l->skipped || l->mode == MODE_OFF || link_apart(l) || l->out ||
+	    l->failed)
 		return (0);
 	if (!l->asked) {
 		if (!wanted(l))

@@ -211,6 +211,7 @@ put_milter(struct buf *b, struct mstate *m, const struct milter_conf *conf)
 		{ "milldam_milter_left_out_total", m->left_out },
 		{ "milldam_milter_quarantines_total", m->quarantines },
 		{ "milldam_milter_dropped_edits_total", m->dropped },
+		{ "milldam_milter_not_shown_total", m->unshown },
 		{ "milldam_milter_failovers_total", m->failovers },
 		{ "milldam_milter_replays_unlike_total", m->unlike },
 	};

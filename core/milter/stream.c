@@ -96,7 +96,8 @@ last(const struct chain *c)
 static bool
 wants_body(const struct link *l)
 {
-	if (l->skipped || l->mode == MODE_OFF || l->out || l->failed || l->done)
+	if (l->skipped || l->mode == MODE_OFF || link_apart(l) || l->out ||
+	    l->failed || l->done)
 		return (false);
 	return (!conn_ready(l) ||
 	    ((l->conn->opts.protocol & MILTER_NO_BODY) == 0 && !l->skip_body) ||
@@ -150,9 +151,10 @@ chain_stream_more(struct chain *c)
 	stream_settle(c);
 }
 
-/* Of several groups each gets a copy of the message with its result. */
-bool
-chain_stream_over(struct chain *c)
+/* over - is the content not needed?  Of several groups each gets a copy of the
+ * message with its result. */
+static bool
+over(struct chain *c)
 {
 	size_t i, n;
 
@@ -167,6 +169,13 @@ chain_stream_over(struct chain *c)
 		if (wants_body(c->links[i]))
 			return (false);
 	return (c->extras == NULL);
+}
+
+bool
+chain_stream_over(struct chain *c)
+{
+	c->cut |= over(c);
+	return (c->cut);
 }
 
 void

@@ -25,6 +25,7 @@ enum {
 	PART_MAX = 32 << 20, /* one message with 10,000 recipients fits */
 	BACKLOG_MAX = 4 << 20,
 	WORDS_MAX = 12,
+	SHADOWS_MAX = 1 << 20,  /* bytes of their records kept for the end */
 	SIGN_OF_LIFE = 64 << 20 /* bytes searched without a find */
 };
 
@@ -39,11 +40,13 @@ struct stream {
 	bool caught; /* only what a milter had held */
 	bool last;   /* OP_EXPLAIN: nothing is followed further */
 	bool only;   /* OP_EXPLAIN: whether it was released, no more */
+	bool beside; /* OP_EXPLAIN: only records of milters in shadow */
 	struct records_query next; /* to be searched for after this */
 	bool begun;                /* something of the answer has left */
 	size_t credit;             /* bytes that may leave */
 	struct records_search search;
-	uint64_t said; /* of search.read, when something was last sent */
+	uint64_t said;      /* of search.read, when something was last sent */
+	struct buf shadows; /* records that come last, a comma before each */
 	struct buf out;
 };
 
@@ -182,6 +185,7 @@ stream_new(struct queue *q, uint64_t ref, enum op op)
 	s->ref = ref;
 	s->op = op;
 	s->out.max = PART_MAX;
+	s->shadows.max = SHADOWS_MAX;
 	s->credit = REPLY_WINDOW;
 	s->search.fd = -1;
 	if (op != OP_EXPLAIN)
@@ -199,6 +203,7 @@ stream_free(struct queue *q, struct stream *s)
 	q->n_streams--;
 	records_search_fini(&s->search);
 	buf_fini(&s->out);
+	buf_fini(&s->shadows);
 	records_query_fini(&s->next);
 	free(s);
 }
@@ -277,13 +282,24 @@ member(const char *line, size_t len, const char *name, char *room, size_t n)
 	return (true);
 }
 
+/* shadowed - milters in shadow were asked too: they have records of their own.
+ * No quote in a text stands without a backslash. */
+static bool
+shadowed(const char *line, size_t len)
+{
+	static const char mark[] = "\"mode\":\"shadow\"";
+
+	return (memmem(line, len, mark, sizeof(mark) - 1) != NULL);
+}
+
 /* leads_on - another record belongs to it */
 static bool
 leads_on(const char *line, size_t len)
 {
 	char room[ENV_ID_MAX];
 
-	return (member(line, len, "released_from", room, sizeof(room)) ||
+	return (shadowed(line, len) ||
+	    member(line, len, "released_from", room, sizeof(room)) ||
 	    (member(line, len, "outcome", room, sizeof(room)) &&
 	        strcmp(room, "held") == 0));
 }
@@ -310,16 +326,44 @@ follow(struct stream *s, const char *line, size_t len)
 	}
 }
 
+/* put_last - of a milter in shadow: after the message's; false: no room */
+static bool
+put_last(struct stream *s, const char *line, size_t len)
+{
+	size_t was = s->shadows.len;
+
+	if (buf_add(&s->shadows, ",", 1) == 0 &&
+	    list_raw_json(&s->shadows, line, len) == 0)
+		return (true);
+	s->shadows.len = was;
+	return (false);
+}
+
+/* add_shadows - the answer is complete but for them */
+static void
+add_shadows(struct stream *s)
+{
+	if (s->shadows.len == 0)
+		return;
+	if (buf_add(&s->out, s->changed > 0 ? "," : "[", 1) == -1 ||
+	    buf_add(&s->out, s->shadows.data + 1, s->shadows.len - 1) == -1)
+		queue_oom();
+	s->changed++;
+}
+
 /* explain_line - one record that was found */
 static void
 explain_line(void *arg, const char *line, size_t len)
 {
 	struct stream *s = arg;
 	size_t was = s->out.len;
-	char room[ENV_ID_MAX];
+	char room[ENV_ID_MAX], milter[40];
 
+	if (s->beside && !member(line, len, "shadow", milter, sizeof(milter)))
+		return; /* told from the spool */
 	if (s->only) {
-		if (!member(line, len, "outcome", room, sizeof(room)) ||
+		if (member(line, len, "shadow", milter, sizeof(milter)) ||
+		    !member(line, len, "outcome", room, sizeof(room)) ||
 		    strcmp(room, "kept") == 0)
 			return; /* tried only */
 		if (member(line, len, "id", room, sizeof(room)) &&
@@ -328,6 +372,10 @@ explain_line(void *arg, const char *line, size_t len)
 			queue_oom();
 		return;
 	}
+	if (s->search.query.id != NULL &&
+	    member(line, len, "shadow", milter, sizeof(milter)) &&
+	    put_last(s, line, len))
+		return;
 	follow(s, line, len);
 	if (buf_add(&s->out, s->changed > 0 ? "," : "[", 1) == -1 ||
 	    list_raw_json(&s->out, line, len) == -1)
@@ -366,6 +414,20 @@ explain_next(struct queue *q, struct stream *s)
 	if (records_search_start(&q->records, &s->search, &query) == -1)
 		queue_oom();
 	s->last = true;
+	s->beside = false;
+}
+
+/* explain_shadows - what the day files have of a message in the spool */
+static void
+explain_shadows(struct queue *q, struct stream *s, const char *id)
+{
+	struct records_query query = { .id = strdup(id) };
+
+	s->beside = true;
+	records_search_fini(&s->search);
+	if (query.id == NULL ||
+	    records_search_start(&q->records, &s->search, &query) == -1)
+		queue_oom();
 }
 
 /* explain_slice - search a piece further; true when the answer is complete */
@@ -397,6 +459,7 @@ explain_slice(struct queue *q, struct stream *s)
 		released_answer(s);
 		return (true);
 	}
+	add_shadows(s);
 	if (s->changed == 0)
 		end = s->search.query.id != NULL ? "{\"error\":\"unknown id\"}"
 		                                 : "[]";
@@ -494,7 +557,10 @@ explain_queued(struct queue *q, uint64_t ref, const char *id)
 		if ((s = stream_new(q, ref, OP_EXPLAIN)) != NULL) {
 			s->search.query.id = strdup(id);
 			explain_line(s, r.data, r.len);
-			explain_next(q, s);
+			if (shadowed(r.data, r.len))
+				explain_shadows(q, s, id);
+			else
+				explain_next(q, s);
 		}
 	} else if (found) {
 		if ((buf_add(&b, "[", 1) | list_raw_json(&b, r.data, r.len) |

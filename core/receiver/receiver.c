@@ -14,7 +14,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { STATUS_MAX = 4 << 20, FAIL_OPEN_MS = 1000 };
+enum { STATUS_MAX = 4 << 20, FAIL_OPEN_MS = 1000, SHADOW_GRACE_S = 2 };
 
 /* on_fail_open - tell the supervisor, but not a thousand times a second */
 static void
@@ -57,17 +57,32 @@ on_tick(evutil_socket_t sock, short what, void *arg)
 	if (r->n_sessions > 0)
 		log_warning(
 		    "receiver: stop: %u sessions cut off", r->n_sessions);
+	engine_shadows_drop(r->engine);
 	stop_now(r);
 }
 
-/* A session is being freed: never end the process under its feet. */
+/* A session is being freed: never end the process under its feet.  Milters in
+ * shadow get a little longer, if the time to stop lasts. */
 void
 receiver_session_gone(struct receiver *r)
 {
-	static const struct timeval now = { 0, 0 };
+	struct timeval tv = { 0, 0 };
 
-	if (r->stopping && r->n_sessions == 0 && r->n_recordings == 0)
-		(void)event_add(r->tick, &now);
+	if (!r->stopping || r->n_sessions > 0 || r->n_recordings > 0)
+		return;
+	if (engine_shadows(r->engine) > 0) {
+		uint64_t now = now_ms(), at = r->stop_at_ms;
+
+		if (r->shadow_at_ms == 0)
+			r->shadow_at_ms = now + SHADOW_GRACE_S * 1000;
+		if (at > r->shadow_at_ms)
+			at = r->shadow_at_ms;
+		if (at > now) {
+			tv.tv_sec = (time_t)((at - now) / 1000);
+			tv.tv_usec = (suseconds_t)((at - now) % 1000 * 1000);
+		}
+	}
+	(void)event_add(r->tick, &tv);
 }
 
 static int
@@ -92,6 +107,7 @@ receiver_open(struct child *c)
 	}
 	engine_on_fail_open(r->engine, on_fail_open, r);
 	engine_on_recording(r->engine, recordings_keep, r);
+	engine_on_shadow(r->engine, record_shadow, r);
 	return (0);
 }
 
@@ -196,6 +212,7 @@ receiver_stop(struct child *c)
 		return;
 	r->stopping = true;
 	doors_close(r);
+	r->stop_at_ms = now_ms() + c->settings->stop_ms;
 	tv.tv_sec = (time_t)(c->settings->stop_ms / 1000);
 	tv.tv_usec = (suseconds_t)(c->settings->stop_ms % 1000 * 1000);
 	(void)event_add(r->tick, &tv);

@@ -222,6 +222,7 @@ struct receiver {
 	struct door *doors;
 	struct event *tick; /* accept again, stop at last */
 	uint64_t stop_at_ms;
+	uint64_t shadow_at_ms; /* until then milters in shadow may go on */
 	struct session **slots;
 	size_t n_slots;
 	size_t free_slot; /* look for a free one from here */
@@ -396,6 +397,8 @@ void record_refusal(
 const char *record_relay(const struct session *, char *room, size_t n);
 /* record_discard - the queue counts what a milter has us drop */
 void record_discard(struct session *, const struct envelope *);
+/* record_shadow - chain_shadow into a record of its own */
+void record_shadow(void *receiver, const struct chain_shadow *);
 int record_metrics(struct receiver *, struct buf *out)
     __attribute__((__warn_unused_result__));
 int record_status(struct receiver *, struct buf *out)

@@ -200,29 +200,69 @@ record_make(struct session *s, const struct envelope *e, int group,
 	return (make(s, e, group, &t, out));
 }
 
+/* hand_over - a record to the queue */
+static int
+hand_over(struct receiver *r, const struct buf *record)
+{
+	struct buf b = BUF_INIT(FRAME_MAX);
+	struct packer k = { &b, false };
+	int rc = -1;
+
+	pack_str(&k, record->data);
+	if (r->queue != NULL && pack_end(&k) == 0)
+		rc = chan_send_buf(r->queue, MSG_RECORD, 0, &b, -1);
+	buf_fini(&b);
+	return (rc);
+}
+
 static void
 send_record(struct session *s, const struct envelope *e, int group,
     const struct told *t)
 {
-	struct buf record = BUF_INIT(RECORD_MAX), b = BUF_INIT(FRAME_MAX);
-	struct packer k = { &b, false };
+	struct buf record = BUF_INIT(RECORD_MAX);
 
-	if (s->r->queue == NULL ||
-	    record_make(
-	        s, e, group, t->outcome, t->reply, t->milter, &record) == -1)
-		goto lost;
-	pack_str(&k, record.data);
-	if (pack_end(&k) == -1 ||
-	    chan_send_buf(s->r->queue, MSG_RECORD, 0, &b, -1) == -1)
-		goto lost;
+	if (s->chain != NULL)
+		chain_outcome(s->chain, group, t->outcome, t->reply, t->milter);
+	if (record_make(
+	        s, e, group, t->outcome, t->reply, t->milter, &record) == -1 ||
+	    hand_over(s->r, &record) == -1)
+		log_warning(
+		    "%s: decision record lost: outcome=%s", e->id, t->outcome);
 	buf_fini(&record);
-	buf_fini(&b);
-	return;
+}
 
-lost:
-	log_warning("%s: decision record lost: outcome=%s", e->id, t->outcome);
+static int
+make_shadow(const struct chain_shadow *w, struct buf *out)
+{
+	if (buf_add(out, "{", 1) == -1 || json_kv_str(out, "id", w->id) == -1 ||
+	    json_kv_str(out, "shadow", w->milter) == -1 ||
+	    (w->group != 0 && json_kv_num(out, "group", w->group) == -1) ||
+	    add_time(out, w->arrival_ms) == -1 ||
+	    json_kv_str(out, "listener", w->listener) == -1 ||
+	    json_kv_str(out, "policy", w->policy) == -1 ||
+	    json_kv_str(out, "outcome", w->outcome) == -1 ||
+	    json_kv_str(out, "reply", w->reply) == -1 ||
+	    json_kv_str(out, "milter", w->by) == -1 ||
+	    json_kv_str(out, "verdict", w->verdict) == -1 ||
+	    json_key(out, "milters") == -1 ||
+	    (w->milters->len > 0
+	            ? buf_add(out, w->milters->data, w->milters->len)
+	            : json_str(out, "too large")) == -1)
+		return (-1);
+	return (buf_add(out, "}", 1));
+}
+
+void
+record_shadow(void *arg, const struct chain_shadow *w)
+{
+	struct receiver *r = arg;
+	struct buf record = BUF_INIT(RECORD_MAX);
+
+	if (make_shadow(w, &record) == -1 || hand_over(r, &record) == -1)
+		log_warning("%s: milter=%s: shadow: decision record lost",
+		    w->id, w->milter);
 	buf_fini(&record);
-	buf_fini(&b);
+	receiver_session_gone(r);
 }
 
 void

@@ -171,7 +171,11 @@ done(struct session *s)
 	for (i = 0; i < t->n_parts; i++) {
 		struct part *p = &t->parts[i];
 
-		if (!p->queue) {
+		if (p->queue)
+			chain_outcome(s->chain, p->group,
+			    (p->env.flags & ENV_HELD) != 0 ? "held" : "queued",
+			    "", p->env.hold_by);
+		else {
 			const char *outcome = outcome_of(s, p);
 
 			record_send_part(s, p, outcome);

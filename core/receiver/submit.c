@@ -35,6 +35,9 @@ accepted(struct session *s)
 
 	s->r->messages += s->release == NULL;
 	s->commands = 0;
+	chain_outcome(s->chain, -1,
+	    (t->env.flags & ENV_HELD) != 0 ? "held" : "queued", "",
+	    t->env.hold_by);
 	(void)snprintf(reply, sizeof(reply),
 	    "250 2.0.0 %s Message accepted for delivery", t->env.id);
 	tx_reply(s, reply);

@@ -107,6 +107,8 @@ static const struct family {
 	    "Changes left out because may does not allow them" },
 	{ "milldam_milter_left_out_total", COUNTER,
 	    "Messages not shown to the milter: its sample" },
+	{ "milldam_milter_not_shown_total", COUNTER,
+	    "Messages not shown to the milter in shadow: no room" },
 	{ "milldam_milter_mode", GAUGE, "1 for the mode that is in force" },
 	{ "milldam_relay_connections", GAUGE, "Connections to next hops" },
 	{ "milldam_relay_idle_connections", GAUGE,

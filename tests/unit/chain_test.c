@@ -380,10 +380,40 @@ switched_off_the_authoriser_authorises_nobody(void)
 	}
 }
 
+static struct {
+	int n;
+	char verdict[32], outcome[32], record[8192];
+} shadow;
+
+static void
+on_shadow(void *arg, const struct chain_shadow *s)
+{
+	(void)arg;
+	shadow.n++;
+	snprintf(shadow.verdict, sizeof(shadow.verdict), "%s", s->verdict);
+	snprintf(shadow.outcome, sizeof(shadow.outcome), "%s", s->outcome);
+	snprintf(shadow.record, sizeof(shadow.record), "%s", s->milters->data);
+}
+
+/* shadow_told - wait until its record is there */
+static bool
+shadow_told(int n)
+{
+	struct timeval tv = { 20, 0 };
+
+	(void)event_base_loopexit(base, &tv);
+	while (shadow.n < n && event_base_loop(base, EVLOOP_ONCE) == 0 &&
+	    !event_base_got_exit(base))
+		;
+	return (shadow.n == n);
+}
+
 static void
 shadow_is_asked_and_changes_nothing(void)
 {
 	struct buf b = BUF_INIT(1 << 16);
+
+	shadow.n = 0;
 
 	fakes();
 	fake_check(milter_put_strings(&fake_says(&fb, 'E', 0, FAKE_SEND)->bytes,
@@ -391,19 +421,62 @@ shadow_is_asked_and_changes_nothing(void)
 	fake_check(milter_put(&fb.lines[0].bytes, 'r', NULL, 0));
 	fake_reply(&fb, 'R', 2, 'r');
 	setup("", "mode = shadow");
+	engine_on_shadow(engine, on_shadow, NULL);
 	ask_mail("Q1");
 	T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE);
 	T_OK(ask_rcpt("r2@y.test") == CHAIN_CONTINUE && got.authorised);
 	T_OK(ask_message() == CHAIN_CONTINUE);
 	T_OK(!msg.header_changed && msg.n_fields == 5);
 	T_OK(chain_record(chain, &b) == 0);
-	T_OK(strstr(text(&b), "\"mode\":\"shadow\",\"verdict\":\"reject\"") !=
-	    NULL);
-	T_OK(strstr(chain_summary(chain), "b=reject") != NULL);
+	T_OK(strstr(text(&b), "{\"name\":\"b\",\"mode\":\"shadow\"}") != NULL);
+	T_OK(strstr(chain_summary(chain), "b=[shadow]") != NULL);
+	T_OK(shadow.n == 0 && engine_shadows(engine) == 1);
+	chain_outcome(chain, -1, "queued", "", "");
+	chain_outcome(chain, -1, "tempfailed", "", "");
+	T_OK(shadow_told(1) && engine_shadows(engine) == 0);
+	T_STR(shadow.verdict, "reject");
+	T_STR(shadow.outcome, "queued");
+	T_OK(strstr(shadow.record,
+	         "\"mode\":\"shadow\",\"verdict\":\"reject\"") != NULL);
+	T_OK(!msg.header_changed && msg.n_fields == 5);
 	buf_fini(&b);
 	finish(true);
 	T_OK(fb.seen['E'] == 1);
 	fakes_fini();
+}
+
+/* The session, its chain and all are gone before the milter says a word; or the
+ * process ends. */
+static void
+shadow_outlives_the_session(void)
+{
+	int dropped;
+
+	for (dropped = 0; dropped < 2; dropped++) {
+		shadow.n = 0;
+		fakes();
+		if (dropped)
+			fake_says(&fb, 'E', 0, FAKE_SILENT);
+		else
+			fake_reply(&fb, 'E', 0, 'r');
+		setup("", "mode = shadow");
+		engine_on_shadow(engine, on_shadow, NULL);
+		ask_mail("Q1");
+		T_OK(ask_rcpt("r1@y.test") == CHAIN_CONTINUE);
+		T_OK(ask_message() == CHAIN_CONTINUE);
+		chain_outcome(chain, -1, "held", "", "a");
+		chain_free(&chain);
+		memset(&facts, 0, sizeof(facts));
+		message_fini(&msg);
+		message_init(&msg);
+		if (dropped)
+			engine_shadows_drop(engine);
+		T_OK(shadow_told(1) && engine_shadows(engine) == 0);
+		T_STR(shadow.verdict, dropped ? "failed" : "reject");
+		T_STR(shadow.outcome, "held");
+		finish(true);
+		fakes_fini();
+	}
 }
 
 static void
@@ -1047,6 +1120,7 @@ static const struct t_case cases[] = {
 	    switched_off_the_authoriser_authorises_nobody },
 	{ "chain: shadow is asked and changes nothing",
 	    shadow_is_asked_and_changes_nothing },
+	{ "chain: shadow outlives the session", shadow_outlives_the_session },
 	{ "chain: a rule takes a milter away", a_rule_takes_a_milter_away },
 	{ "chain: custom replies are checked", custom_replies_are_checked },
 	{ "chain: failure at each step does what was configured",

@@ -93,6 +93,39 @@ chain_mail_args(const struct chain *c, size_t *n_r)
 	return (NULL);
 }
 
+void
+chain_outcome(struct chain *c, int group, const char *outcome,
+    const char *reply, const char *milter)
+{
+	(void)c;
+	(void)group;
+	(void)outcome;
+	(void)reply;
+	(void)milter;
+}
+
+void
+engine_on_shadow(struct engine *e,
+    void (*fn)(void *, const struct chain_shadow *), void *arg)
+{
+	(void)e;
+	(void)fn;
+	(void)arg;
+}
+
+unsigned
+engine_shadows(const struct engine *e)
+{
+	(void)e;
+	return (0);
+}
+
+void
+engine_shadows_drop(struct engine *e)
+{
+	(void)e;
+}
+
 struct engine *
 engine_new(struct event_base *base, struct settings *s)
 {

@@ -189,6 +189,8 @@ a_switch_leaves_the_sample(void)
 	T_OK(says("\"mode\":\"off\",\"verdict\":\"none\""));
 	T_OK(engine_mode(engine, "b", MODE_ENFORCE) == 0);
 	T_OK(engine_state(engine, "b")->left_out == 1);
+	while (engine_shadows(engine) > 0) /* asked when all is decided */
+		T_OK(event_base_loop(base, EVLOOP_ONCE) == 0);
 	finish(true);
 	T_OK(fb.seen['E'] == 1);
 	fakes_fini();
@@ -224,7 +226,8 @@ groups_of_a_message_agree(void)
 			    k == 0 ? "\"sampled\":true" : "\"sampled\":false"));
 			T_OK(engine_state(engine, "b")->left_out == k);
 			finish(true);
-			T_OK(fb.seen['R'] == (k == 0 ? 2 : 0));
+			/* In shadow it would be asked with the message. */
+			T_OK(fb.seen['R'] == (k > 0 ? 0 : i == 0 ? 2 : 1));
 			fakes_fini();
 		}
 }

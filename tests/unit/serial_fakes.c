@@ -68,6 +68,8 @@ ending(struct peer *c, bool on)
 {
 	struct plan *p = c->p;
 
+	if (p->f[c->k].shadow) /* nobody waits for it */
+		return;
 	c->ending = on;
 	if (!on) {
 		p->ending &= ~(1u << c->k);

@@ -32,6 +32,8 @@ struct slot {
 	unsigned n_msg, n_rcpt, n_ok;
 	uint16_t group;
 	struct buf out;
+	struct buf shadows[MESSAGES * RCPTS * FILTERS]; /* their records */
+	unsigned n_shadows;
 	char *texts[N_RUNS];
 };
 
@@ -266,6 +268,7 @@ on_next(evutil_socket_t fd, short what, void *arg)
 }
 
 static void begin_run(struct slot *);
+static void end_run(struct slot *);
 
 static void
 begin_plan(struct slot *s)
@@ -289,6 +292,34 @@ drop_message(struct slot *s)
 	s->has_msg = false;
 }
 
+/* on_shadow - one of a milter in shadow.  They come in any order. */
+static void
+on_shadow(void *arg, const struct chain_shadow *told)
+{
+	struct slot *s = arg;
+	struct buf plain = BUF_INIT(1 << 20), *b = &s->shadows[s->n_shadows];
+
+	if (s->n_shadows++ == sizeof(s->shadows) / sizeof(s->shadows[0]))
+		abort();
+	*b = (struct buf)BUF_INIT(1 << 20);
+	need(buf_addf(b, "%s shadow %s: %s, %s\n", told->id, told->milter,
+	    told->verdict, told->outcome));
+	put_plain(&plain, told->milters->data);
+	need(buf_add(&plain, "", 1));
+	put_stages(b, plain.data, true);
+	buf_fini(&plain);
+	if (s->chain == NULL && engine_shadows(s->engine) == 0)
+		later(s, end_run);
+}
+
+static int
+by_text(const void *a, const void *b)
+{
+	const struct buf *x = a, *y = b;
+
+	return (strcmp(x->data, y->data));
+}
+
 static void
 end_run(struct slot *s)
 {
@@ -296,6 +327,14 @@ end_run(struct slot *s)
 
 	drop_message(s);
 	chain_free(&s->chain);
+	if (engine_shadows(s->engine) > 0)
+		return; /* on_shadow() calls again */
+	qsort(s->shadows, s->n_shadows, sizeof(s->shadows[0]), by_text);
+	for (i = 0; i < s->n_shadows; i++) {
+		need(buf_addf(&s->out, "%s\n", s->shadows[i].data));
+		buf_fini(&s->shadows[i]);
+	}
+	s->n_shadows = 0;
 	engine_free(&s->engine);
 	settings_unref(&s->settings);
 	need(buf_add(&s->out, "", 1));
@@ -375,6 +414,7 @@ message_done(void *arg, const struct chain_answer *a)
 	size_t i;
 
 	put_answer(s, "message", a);
+	chain_outcome(s->chain, -1, "over", "", "");
 	if (a->n_groups == 0) {
 		if (a->verdict == CHAIN_CONTINUE)
 			put_content(s, &s->msg, &s->env);
@@ -571,6 +611,7 @@ begin_run(struct slot *s)
 	s->chain = chain_new(s->engine, s->settings, 0, &facts);
 	if (s->engine == NULL || s->chain == NULL)
 		abort();
+	engine_on_shadow(s->engine, on_shadow, s);
 	s->out = (struct buf)BUF_INIT(TEXT_MAX);
 	s->n_msg = 0;
 	chain_connect(s->chain, connect_done, s);
