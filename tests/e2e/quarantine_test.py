@@ -196,7 +196,9 @@ def _():
         for _ in range(200):
             assert c.send(body, ehlo=False).startswith("250 ")
         assert len(sink.wait(n + 200, 30)) == n + 200
-        assert wait_for(lambda: size() < 12 << 20, 10), size()
+        # 36 MB went through; how much stays for reuse is how far the
+        # deliveries were behind at the worst
+        assert wait_for(lambda: size() < 18 << 20, 10), size()
         release(gate, ids[0])
         assert len(sink.wait(n + 201, 10)) == n + 201
         assert without_trace(sink.messages[-1].content) == HEAD + b"x\r\n"
