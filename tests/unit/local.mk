@@ -52,7 +52,7 @@ TESTS += $(unit_tests)
 %C%_spool_tool_test_LDADD = core/spool/libspooltool.la core/spool/libspool.la core/smtp/libsmtp.la milter-sdk/base/libbase.la
 
 # The chain engine, against scripted milters on threads.
-EXTRA_DIST += %D%/chain_lib.h %D%/fake_milter.h
+EXTRA_DIST += %D%/chain_lib.h %D%/chain_script.h %D%/fake_milter.h
 %C%_milter_test_LDADD = milter-sdk/base/libbase.la
 %C%_chain_libmilter_test_CPPFLAGS = $(%C%_chain_test_CPPFLAGS) $(MILTER_CFLAGS)
 %C%_chain_libmilter_test_LDADD = $(%C%_chain_test_LDADD) $(MILTER_LIBS)
